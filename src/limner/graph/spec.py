@@ -1,0 +1,358 @@
+"""What a kind of node promises (NodeSpec), and `@node`, which reads one from a function's signature."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from limner.graph.types import ANY, Hidden, InputType, Marker, Socket
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KINDS = ("required", "optional", "hidden")
+CONTEXT = "ctx"
+"""The parameter of a node function that gets the run's context instead of an input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """One input. Its choices are the files of the model `folder`, or the tenant's input files where `upload` is told."""
+
+    name: str
+    type: InputType
+    options: dict[str, Any] = field(default_factory=dict)
+    kind: str = "required"
+    folder: str | None = None
+    upload: str | None = None
+    has_options: bool = False  # /object_info shows an options object, be it empty
+    any_type: bool = False  # a link of every type may feed it
+
+    @property
+    def config(self) -> list[Any]:
+        """`[type, options]`, as ComfyUI's errors show it."""
+        return [self.type, self.options]
+
+    @property
+    def choices(self) -> Sequence[Any] | None:
+        """The values to choose from; None where it is no combo box, or where its choices are not known here."""
+        if isinstance(self.type, list):
+            return self.type
+        offered = self.options.get("options")
+        if self.type != "COMBO" or self.options.get("multiselect") or not isinstance(offered, list):
+            return None
+        return offered
+
+    def with_choices(self, choices: Sequence[Any]) -> InputSpec:
+        """The same input, offering these values."""
+        if isinstance(self.type, list):
+            return replace(self, type=list(choices))
+        return replace(self, options={**self.options, "options": list(choices)}, has_options=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSpec:
+    """One output. `is_list`: the node gives a list whose items go on one by one."""
+
+    name: str
+    type: InputType
+    is_list: bool = False
+    any_type: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatorSpec:
+    """A node class has code of its own that checks inputs; what it looks at is exempt from the usual checks."""
+
+    inputs: tuple[str, ...] = ()
+    all_inputs: bool = False
+    types: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"inputs": list(self.inputs), "all_inputs": self.all_inputs, "types": self.types}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ValidatorSpec:
+        return cls(inputs=tuple(raw["inputs"]), all_inputs=raw["all_inputs"], types=raw["types"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """All that is known of a kind of node without its code: enough to show it, and to check a workflow that uses it."""
+
+    name: str
+    display_name: str
+    category: str
+    description: str = ""
+    python_module: str = "nodes"
+    inputs: tuple[InputSpec, ...] = ()
+    outputs: tuple[OutputSpec, ...] = ()
+    output_node: bool = False
+    output_tooltips: tuple[str, ...] | None = None
+    input_is_list: bool = False
+    not_idempotent: bool = False
+    deprecated: bool = False
+    experimental: bool = False
+    api_node: bool = False
+    schema_style: bool = False  # declared in ComfyUI's newer way: /object_info always shows its flags
+    open_inputs: bool = False  # takes inputs of any name
+    fingerprinted: bool = False  # has a fingerprint beside its inputs
+    validator: ValidatorSpec | None = None
+    kinds: tuple[str, ...] = ("required",)  # sections that /object_info shows, be they empty
+
+    @cached_property
+    def input(self) -> Mapping[str, InputSpec]:
+        """The required and optional inputs, by name."""
+        return {each.name: each for each in self.inputs if each.kind != "hidden"}
+
+    @cached_property
+    def hidden(self) -> Mapping[str, str]:
+        """What the engine fills in: parameter name to UNIQUE_ID, PROMPT, ..."""
+        return {each.name: str(each.type) for each in self.inputs if each.kind == "hidden"}
+
+    @property
+    def keyed_by_id(self) -> bool:
+        """Whether two nodes of this kind with equal inputs may still give different results."""
+        return self.not_idempotent or "UNIQUE_ID" in self.hidden.values()
+
+    def object_info(self) -> dict[str, Any]:
+        """This node's entry in /object_info."""
+        sections: dict[str, dict[str, Any]] = {kind: {} for kind in self.kinds}
+        for each in self.inputs:
+            sections.setdefault(each.kind, {})[each.name] = self._shown(each)
+        info: dict[str, Any] = {
+            "input": sections,
+            "input_order": {kind: list(inputs) for kind, inputs in sections.items()},
+            "output": [each.type for each in self.outputs],
+            "output_is_list": [each.is_list for each in self.outputs],
+            "output_name": [each.name for each in self.outputs],
+            "name": self.name,
+            "display_name": self.display_name,
+            "description": self.description,
+            "python_module": self.python_module,
+            "category": self.category,
+            "output_node": self.output_node,
+        }
+        if self.schema_style or self.output_tooltips is not None:
+            info["output_tooltips"] = None if self.output_tooltips is None else list(self.output_tooltips)
+        for flag in ("deprecated", "experimental", "api_node"):
+            if self.schema_style or getattr(self, flag):
+                info[flag] = getattr(self, flag)
+        return info
+
+    def to_json(self) -> dict[str, Any]:
+        """The catalogue's form: the /object_info entry, and under `limner` what that loses."""
+        more: dict[str, Any] = {
+            "any_inputs": [each.name for each in self.inputs if each.any_type],
+            "any_outputs": [slot for slot, each in enumerate(self.outputs) if each.any_type],
+            "folders": {each.name: each.folder for each in self.inputs if each.folder},
+            "uploads": {each.name: each.upload for each in self.inputs if each.upload},
+            "flags": [flag for flag in _FLAGS if getattr(self, flag)],
+        }
+        if self.validator is not None:
+            more["validator"] = self.validator.to_json()
+        return {**self.object_info(), "limner": {name: value for name, value in more.items() if value}}
+
+    @classmethod
+    def from_json(cls, info: Mapping[str, Any]) -> NodeSpec:
+        """Reads `to_json`'s form, and a plain /object_info entry as well."""
+        more = info.get("limner", {})
+        flags, folders, uploads = more.get("flags", ()), more.get("folders", {}), more.get("uploads", {})
+        any_inputs, any_outputs = more.get("any_inputs", ()), more.get("any_outputs", ())
+        validator = more.get("validator")
+        schema_style = "schema_style" in flags or "api_node" in info
+        tooltips = info.get("output_tooltips")
+        return cls(
+            name=info["name"],
+            display_name=info["display_name"],
+            category=info["category"],
+            description=info.get("description", ""),
+            python_module=info["python_module"],
+            inputs=tuple(
+                InputSpec(
+                    name=name,
+                    type=shown if isinstance(shown, str) else shown[0],
+                    options=shown[1] if len(shown) > 1 and not isinstance(shown, str) else {},
+                    kind=kind,
+                    folder=folders.get(name),
+                    upload=uploads.get(name),
+                    has_options=len(shown) > 1 and not isinstance(shown, str),
+                    any_type=name in any_inputs or (schema_style and shown[0] == ANY),
+                )
+                for kind, section in info["input"].items()
+                for name, shown in section.items()
+            ),
+            outputs=tuple(
+                OutputSpec(
+                    name=name,
+                    type=type_,
+                    is_list=is_list,
+                    any_type=slot in any_outputs or (schema_style and type_ == ANY),
+                )
+                for slot, (name, type_, is_list) in enumerate(
+                    zip(info["output_name"], info["output"], info["output_is_list"], strict=True)
+                )
+            ),
+            output_node=info["output_node"],
+            output_tooltips=None if tooltips is None else tuple(tooltips),
+            deprecated=info.get("deprecated", False),
+            experimental=info.get("experimental", False),
+            api_node=info.get("api_node", False),
+            validator=None if validator is None else ValidatorSpec.from_json(validator),
+            kinds=tuple(info["input"]),
+            schema_style=schema_style,
+            **{flag: flag in flags for flag in _FLAGS if flag != "schema_style"},
+        )
+
+    def _shown(self, each: InputSpec) -> Any:
+        if each.kind == "hidden":
+            return [each.type] if self.schema_style else each.type
+        return [each.type, each.options] if each.has_options else [each.type]
+
+
+_FLAGS = ("input_is_list", "not_idempotent", "schema_style", "open_inputs", "fingerprinted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a node function may return instead of bare values. The values of `ui` are lists."""
+
+    values: tuple[Any, ...] = ()
+    ui: dict[str, list[Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeType:
+    """A kind of node that can run: its spec and its function."""
+
+    spec: NodeSpec
+    function: Callable[..., Any]
+    wants_context: bool = False
+    fingerprint_function: Callable[..., Any] | None = None
+
+    def call(self, inputs: Mapping[str, Any], ctx: Any) -> Result:
+        """Runs the node with inputs by name, hidden ones among them."""
+        returned = self.function(ctx=ctx, **inputs) if self.wants_context else self.function(**inputs)
+        if isinstance(returned, Result):
+            result = returned
+        elif len(self.spec.outputs) == 1:
+            result = Result(values=(returned,))
+        else:
+            result = Result(values=() if returned is None else tuple(returned))
+        wanted = len(self.spec.outputs)
+        if len(result.values) != wanted:
+            raise TypeError(f"{self.spec.name} returned {len(result.values)} values and declares {wanted} outputs")
+        return result
+
+    def fingerprint(self, inputs: Mapping[str, Any], ctx: Any) -> Any:
+        """What the result depends on beside the inputs, such as a file's digest; None when there is nothing.
+
+        `inputs` are the literal ones; linked inputs arrive as None.
+        """
+        if self.fingerprint_function is None:
+            return None
+        offered = {CONTEXT: ctx, **inputs}
+        wanted = inspect.signature(self.fingerprint_function).parameters
+        return self.fingerprint_function(**{name: offered.get(name) for name in wanted})
+
+
+def node(
+    name: str,
+    *,
+    category: str,
+    display_name: str | None = None,
+    module: str = "nodes",
+    outputs: Sequence[str | OutputSpec] | Mapping[str, str] | None = None,
+    output_node: bool = False,
+    fingerprint: Callable[..., Any] | None = None,
+    not_idempotent: bool = False,
+    deprecated: bool = False,
+    experimental: bool = False,
+) -> Callable[[F], F]:
+    """Makes a function a node: the function stays as it is and gets a `node` attribute, its NodeType.
+
+    Inputs come in the order of the signature, each from the marker in its annotation (graph/types.py); a parameter
+    named `ctx` gets the RunContext. Outputs come from the return annotation or from `outputs`: types, or names to types.
+    `fingerprint` takes any of the node's parameters by name, and says what the result depends on beside them.
+    """
+
+    def mark(function: F) -> F:
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters
+        inputs = tuple(_input(name, each, hints.get(each.name)) for each in parameters.values() if each.name != CONTEXT)
+        inputs = tuple(sorted(inputs, key=lambda each: KINDS.index(each.kind)))
+        spec = NodeSpec(
+            name=name,
+            display_name=display_name or name,
+            category=category,
+            description=inspect.getdoc(function) or "",
+            python_module=module,
+            inputs=inputs,
+            outputs=_outputs(name, hints.get("return"), outputs),
+            output_node=output_node,
+            not_idempotent=not_idempotent,
+            deprecated=deprecated,
+            experimental=experimental,
+            fingerprinted=fingerprint is not None,
+            kinds=tuple(dict.fromkeys(("required", *(each.kind for each in inputs)))),
+        )
+        kind = NodeType(
+            spec=spec, function=function, wants_context=CONTEXT in parameters, fingerprint_function=fingerprint
+        )
+        function.node = kind  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def _input(node_name: str, parameter: inspect.Parameter, hint: Any) -> InputSpec:
+    marker = _marker(hint)
+    if marker is None:
+        raise TypeError(f"parameter {parameter.name} of node {node_name} has no marker such as Socket(...) or Int(...)")
+    has_default = parameter.default is not inspect.Parameter.empty
+    options = dict(marker.options or {})
+    shows_default = has_default and marker.takes_default and not (marker.optional and parameter.default is None)
+    if shows_default:
+        options = {"default": marker.default(parameter.default), **options}
+    optional = marker.optional or (isinstance(marker, Socket) and has_default)
+    return InputSpec(
+        name=parameter.name,
+        type=marker.type,
+        options=options,
+        kind=marker.kind or ("optional" if optional else "required"),
+        folder=marker.folder,
+        upload=marker.upload,
+        has_options=shows_default or marker.options is not None,
+        any_type=marker.type == ANY and not isinstance(marker, Hidden),
+    )
+
+
+def _outputs(
+    node_name: str, hint: Any, given: Sequence[str | OutputSpec] | Mapping[str, str] | None
+) -> tuple[OutputSpec, ...]:
+    if isinstance(given, Mapping):
+        return tuple(_output(name, type_) for name, type_ in given.items())
+    if given is not None:
+        return tuple(each if isinstance(each, OutputSpec) else _output(each, each) for each in given)
+    if hint is None or hint is types.NoneType:
+        return ()
+    markers = [_marker(each) for each in (get_args(hint) if get_origin(hint) is tuple else (hint,))]
+    if None in markers:
+        raise TypeError(f"node {node_name} must tell its outputs: by markers in what it returns, or by outputs=(...)")
+    return tuple(_output(str(each.type), each.type) for each in markers if each is not None)
+
+
+def _output(name: str, type_: InputType) -> OutputSpec:
+    return OutputSpec(name=name, type=type_, any_type=type_ == ANY)
+
+
+def _marker(hint: Any) -> Marker | None:
+    """The last marker of an annotation; `Annotated[...] | None` is looked into."""
+    if get_origin(hint) in (Union, types.UnionType):
+        found = [marker for marker in map(_marker, get_args(hint)) if marker is not None]
+        return found[-1] if found else None
+    found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Marker)]
+    return found[-1] if found else None

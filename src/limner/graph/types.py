@@ -1,0 +1,157 @@
+"""Markers that say, in a node function's annotations, what each input is. Plain data: no torch.
+
+    Image = Annotated[Any, Socket("IMAGE")]
+
+    @node("Blur", category="image")
+    def blur(*, image: Image, radius: Annotated[int, Int(1, 31)] = 3) -> Image: ...
+
+A parameter's default becomes the widget's `default`. A `Socket` with a default is an optional input; a widget is one
+when its marker says `optional=True`. `options` adds keys to what /object_info shows; `{}` shows an empty object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ANY = "*"
+
+InputType = str | list[Any]
+"""A socket type by name, or the list of choices of a combo box."""
+
+
+class Marker:
+    """What an input (or an output) is: its type, its options, and where its choices come from."""
+
+    kind: str | None = None
+    folder: str | None = None
+    upload: str | None = None
+    takes_default = True
+
+    def __init__(self, type: InputType, options: Mapping[str, Any] | None = None, *, optional: bool = False) -> None:
+        self.type = type
+        self.options = None if options is None else dict(options)
+        self.optional = optional
+
+    def default(self, value: Any) -> Any:
+        """The signature's default as /object_info shows it."""
+        return value
+
+
+class Socket(Marker):
+    """An input that only a link can feed, or the type of an output. `Socket("*")` joins with every type."""
+
+    takes_default = False
+
+    def __init__(self, type: str, options: Mapping[str, Any] | None = None, *, optional: bool = False) -> None:
+        super().__init__(type, options, optional=optional)
+
+
+class Int(Marker):
+    """A whole number in min..max, both included."""
+
+    def __init__(
+        self,
+        min: int | None = None,
+        max: int | None = None,
+        *,
+        step: int | None = None,
+        optional: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__("INT", _options(min=min, max=max, step=step, **options), optional=optional)
+
+
+class Float(Marker):
+    """A number in min..max, both included. `step` and `round` are for the editor; no value is rounded."""
+
+    def __init__(
+        self,
+        min: float | None = None,
+        max: float | None = None,
+        *,
+        step: float | None = None,
+        round: float | None = None,
+        optional: bool = False,
+        **options: Any,
+    ) -> None:
+        bounds = {"min": None if min is None else float(min), "max": None if max is None else float(max)}
+        super().__init__("FLOAT", _options(**bounds, step=step, round=round, **options), optional=optional)
+
+    def default(self, value: Any) -> Any:
+        return float(value)
+
+
+class Text(Marker):
+    """A text; `multiline` gives it a large field, `dynamic_prompts` lets the editor expand {a|b}."""
+
+    def __init__(
+        self,
+        *,
+        multiline: bool | None = None,
+        dynamic_prompts: bool | None = None,
+        optional: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            "STRING", _options(multiline=multiline, dynamicPrompts=dynamic_prompts, **options), optional=optional
+        )
+
+
+class Flag(Marker):
+    """Yes or no."""
+
+    def __init__(self, *, optional: bool = False, **options: Any) -> None:
+        super().__init__("BOOLEAN", _options(**options), optional=optional)
+
+
+class Choices(Marker):
+    """One of some values, told one by one or by a callable that gives them when the node is declared."""
+
+    def __init__(self, *choices: Any, options: Mapping[str, Any] | None = None, optional: bool = False) -> None:
+        given_by_callable = len(choices) == 1 and callable(choices[0])
+        super().__init__(list(choices[0]() if given_by_callable else choices), options, optional=optional)
+
+
+class Files(Choices):
+    """One of the files of a model folder (`checkpoints`, `loras`, ...), as the worker has them."""
+
+    def __init__(self, folder: str, *, options: Mapping[str, Any] | None = None, optional: bool = False) -> None:
+        super().__init__(options=options, optional=optional)
+        self.folder = folder
+
+
+class InputFiles(Choices):
+    """One of the tenant's own input files; the editor shows an upload button for this `upload` kind."""
+
+    def __init__(
+        self, upload: str = "image", *, options: Mapping[str, Any] | None = None, optional: bool = False
+    ) -> None:
+        super().__init__(options={f"{upload}_upload": True, **(options or {})}, optional=optional)
+        self.upload = upload
+
+
+class Hidden(Marker):
+    """A value that the engine fills in: PROMPT, EXTRA_PNGINFO, UNIQUE_ID or DYNPROMPT."""
+
+    kind = "hidden"
+    takes_default = False
+
+    def __init__(self, value: str) -> None:
+        super().__init__(value)
+
+
+def joins(received: InputType, wanted: InputType) -> bool:
+    """Whether an output of type `received` may feed an input of type `wanted`; any-types are for the caller to know.
+
+    Equal types join, and texts whose comma-separated parts share one. INT does not feed FLOAT.
+    """
+    if received == wanted:
+        return True
+    if isinstance(received, str) and isinstance(wanted, str):
+        return not {part.strip() for part in received.split(",")}.isdisjoint(part.strip() for part in wanted.split(","))
+    return False
+
+
+def _options(**options: Any) -> dict[str, Any] | None:
+    return {name: value for name, value in options.items() if value is not None} or None
