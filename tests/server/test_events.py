@@ -123,5 +123,7 @@ async def test_a_watcher_hears_of_the_queue_only(server: Tree) -> None:
     body |= {"prompt_id": "watched-one"}
     async with websockets.connect(url) as socket, asyncio.timeout(30):
         await watch(server, body)
-        remaining = [json.loads(await socket.recv())["data"]["status"]["exec_info"]["queue_remaining"] for _ in range(4)]
+        remaining = [
+            json.loads(await socket.recv())["data"]["status"]["exec_info"]["queue_remaining"] for _ in range(4)
+        ]
     assert remaining == [0, 1, 1, 0]

@@ -152,7 +152,9 @@ class Tree:
             return eventually(look, seconds=seconds, what="every prompt is in history")
         except AssertionError:
             missing = [i for i in ids if i not in (self.get("/history") or {})]
-            raise AssertionError(f"{len(missing)} of {len(ids)} never ended: {missing[:3]}; log: {self.tail()}") from None
+            raise AssertionError(
+                f"{len(missing)} of {len(ids)} never ended: {missing[:3]}; log: {self.tail()}"
+            ) from None
 
 
 @contextmanager
