@@ -73,8 +73,10 @@ async def latency(tree: Tree, times: int) -> dict[str, float]:
 
 
 async def throughput(tree: Tree, jobs: int, first: int) -> dict[str, float]:
-    """`jobs` prompts queued as fast as one client can, then run: prompts per second from the first POST to the last end,
-    and from the moment the last was queued for those still open then."""
+    """`jobs` prompts queued as fast as one client can: prompts per second from the first POST to the last end.
+
+    `drain_per_s` counts those still open once all were queued.
+    """
     async with websockets.connect(f"{tree.base.replace('http', 'ws', 1)}/ws?clientId=bench", max_size=None) as socket:
         start = time.perf_counter()
 

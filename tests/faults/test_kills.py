@@ -1,8 +1,9 @@
-"""kill -9 of each process of the tree while 20 jobs wait and one runs: every accepted job ends once, with its result."""
+"""kill -9 of each process while 20 jobs wait and one runs: every accepted job ends once, with its result."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,6 @@ def test_an_interrupted_server_puts_its_job_back_and_runs_it_at_the_next_start(t
 
 
 def test_nothing_is_lost_when_the_nats_folder_is_deleted_between_two_starts(tmp_path: Path) -> None:
-    import shutil
-
     with serving(tmp_path / "data") as tree:
         ids = load(tree)
         assert tree.stop() == 0

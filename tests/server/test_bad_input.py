@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.support.tree import Tree, trivial, txt2img
+from tests.support.tree import Tree, eventually, trivial, txt2img
 
 
 @pytest.fixture(autouse=True)
@@ -155,8 +155,6 @@ def test_a_bad_checkpoint_fails_its_job_and_says_why(server: Tree, bad_checkpoin
     def offered() -> bool:
         info = server.get("/object_info/CheckpointLoaderSimple")["CheckpointLoaderSimple"]
         return f"{name}.safetensors" in info["input"]["required"]["ckpt_name"][0]
-
-    from tests.support.tree import eventually
 
     eventually(offered, seconds=30, what="the new file is in the list")
     error = failure(server, graph)
