@@ -165,3 +165,12 @@ class CatalogueOffer(Message):
     pool: str
     digest: str
     catalogue: dict[str, Any] | None = None  # None: only asks whether the gateway already has this digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueAnswer(Message):
+    """Answer to CatalogueOffer. `wanted`: send the offer again with the catalogue itself."""
+
+    ok: bool
+    reason: str = ""
+    wanted: bool = False

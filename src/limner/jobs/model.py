@@ -71,3 +71,5 @@ class Job:
     messages: tuple[tuple[str, dict[str, Any]], ...] = ()  # history's status messages
     error: dict[str, Any] | None = None
     models: tuple[str, ...] = field(default=())
+    delivery: str | None = None  # the delivery under which the running attempt was claimed
+    losses: int = 0  # workers that vanished while they had this job

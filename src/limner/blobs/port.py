@@ -1,0 +1,44 @@
+"""The blob store: bytes under keys. Adapters: folders and object stores through obstore, and memory for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Protocol
+
+
+class BlobStore(Protocol):
+    """Keys are `/`-joined parts of letters, digits, `-`, `_` and `.`; see keys.py. A blob appears whole or not at all.
+
+    Reading a missing key raises NotFound, a store that does not answer Unavailable.
+    """
+
+    async def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
+        """Writes a blob, durable when this returns. `create`: raises Conflict when the key is taken."""
+        ...
+
+    async def get(self, key: str) -> bytes: ...
+
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to but without `end`, in pieces of moderate size."""
+        ...
+
+    async def size(self, key: str) -> int | None:
+        """None when there is no such blob."""
+        ...
+
+    async def fetch(self, key: str, path: Path) -> None:
+        """Copies a blob into a local file (whole or not at all)."""
+        ...
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Missing keys are no fault."""
+        ...
+
+    async def list(self, prefix: str) -> list[str]:
+        """All keys under a folder-like prefix, sorted."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """The blob's own file where the store is a local folder (for hard links; never write to it), else None."""
+        ...
