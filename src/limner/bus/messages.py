@@ -115,7 +115,8 @@ class Settled(Message):
 class Live(Message):
     """A live event on `limner.ev.<tenant>.<job>`. `kind` is the engine event's class name, or Ended / Queue.
 
-    `data` holds the event's members (dataclasses.asdict). Previews go to `limner.pv.…` with this as JSON header
+    `data` holds the event's members (dataclasses.asdict). Previews share the numbering of the attempt's events and come
+    just before the StepDone of the step that they show. They go to `limner.pv.…` with this as JSON header
     (see encode_preview) and the picture behind it.
     Ended: {"state", "queue_remaining", "last_seq", "messages": [[event, data]], "error"}; sent by the gateway after the commit.
     Queue: {"queue_remaining"}; sent by the gateway after each change, with job "" and client None.
@@ -128,6 +129,17 @@ class Live(Message):
     seq: int
     kind: str
     data: dict[str, Any]
+
+
+def encode_preview(live: Live, picture: bytes) -> bytes:
+    """The body of a message on `limner.pv.…`: the length of the Live as 4 bytes big-endian, the Live, the picture."""
+    header = live.encode()
+    return len(header).to_bytes(4, "big") + header + picture
+
+
+def decode_preview(body: bytes) -> tuple[Live, bytes]:
+    length = int.from_bytes(body[:4], "big")
+    return Live.decode(body[4 : 4 + length]), body[4 + length :]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
