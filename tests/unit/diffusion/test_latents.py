@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from limner.diffusion.denoiser import Epsilon
+from limner.diffusion.latents import LatentFormat, empty
+from limner.diffusion.levels import scaled_linear
+from limner.diffusion.samplers import SAMPLERS
+from limner.diffusion.sampling import Walk, fit_mask
+from limner.diffusion.schedules import sigmas
+
+SD = LatentFormat(channels=4, stride=8, scale=0.18215)
+WIDE = LatentFormat(channels=16, stride=8, scale=0.3611)
+LEVELS = scaled_linear(0.00085, 0.012, steps=1000)
+
+
+def test_an_empty_latent_takes_the_channels_of_the_model() -> None:
+    assert WIDE.fit(empty(64, 32, 3)["samples"]).shape == (3, 16, 4, 8)
+
+
+def test_a_latent_of_another_family_is_refused() -> None:
+    with pytest.raises(ValueError, match="4 channels, the model works on 16"):
+        WIDE.fit(torch.ones(1, 4, 8, 8))
+
+
+def test_a_latent_without_four_dimensions_is_refused() -> None:
+    with pytest.raises(ValueError, match="four dimensions"):
+        SD.fit(torch.ones(1, 4, 2, 8, 8))
+
+
+def test_into_the_network_and_back_changes_nothing() -> None:
+    samples = torch.randn(1, 4, 8, 8)
+    assert torch.allclose(SD.out_of_network(SD.into_network(samples)), samples)
+
+
+def test_colours_are_one_pixel_a_place() -> None:
+    seen = LatentFormat(channels=2, stride=8, scale=1, rgb=((1.0, 0.0, 0.0), (0.0, -1.0, 0.0)))
+    assert seen.colours(torch.ones(1, 2, 3, 5))[0, 0, 0].tolist() == [255, 0, 127]
+    assert seen.colours(torch.ones(1, 2, 3, 5)).shape == (1, 3, 5, 3)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_the_mask_keeps_comes_back_unchanged(name: str) -> None:
+    latent, mask = torch.randn(2, 4, 8, 8), torch.zeros(64, 64)
+    mask[:, 32:] = 1
+    walk = Walk(
+        prediction=Epsilon(LEVELS), sampler=SAMPLERS[name], sigmas=sigmas("karras", LEVELS, 6), seed=7, mask=mask
+    )
+    painted = walk.run(lambda x, sigma: x / (1 + sigma**2) + 3, latent)
+    assert torch.allclose(painted[..., :3], latent[..., :3], atol=1e-5)
+    assert ((painted[..., 5:] - latent[..., 5:]).abs() > 0.1).float().mean() > 0.9
+
+
+def test_masks_of_any_batch_are_fitted_to_the_latent() -> None:
+    latent = torch.zeros(3, 4, 8, 8)
+    assert fit_mask(torch.ones(16, 16), latent).shape == (1, 1, 8, 8)
+    assert fit_mask(torch.ones(2, 16, 16), latent).shape == (3, 1, 8, 8)
