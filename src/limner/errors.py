@@ -45,12 +45,23 @@ class Invalid(LimnerError):
 
 
 class WorkflowInvalid(Invalid):
-    """A workflow with faults. `kind`, `message`, `fault_details` and `node_errors` are worded as in ComfyUI's answers."""
+    """A workflow with faults. `kind`, `title`, `fault_details` and `node_errors` are worded as in ComfyUI's answers.
+
+    `message` is for people: the same words, or `hint` where ComfyUI's say too little.
+    """
 
     code = "invalid_workflow"
 
-    def __init__(self, kind: str, message: str, fault_details: str = "", node_errors: dict[str, Any] | None = None) -> None:
-        super().__init__(f"{message}: {fault_details}" if fault_details else message)
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        fault_details: str = "",
+        node_errors: dict[str, Any] | None = None,
+        *,
+        hint: str = "",
+    ) -> None:
+        super().__init__(hint or (f"{message}: {fault_details}" if fault_details else message))
         self.kind = kind
         self.title = message
         self.fault_details = fault_details
@@ -137,6 +148,12 @@ class ModelFileError(RunError):
     """A model file that is absent, cut short, pickled, or of an unknown architecture."""
 
     code = "model_file"
+
+
+class UnfitInput(RunError):
+    """A node got a value it cannot work with, such as a latent of another family. No check before the run could tell."""
+
+    code = "unfit_input"
 
 
 class OutOfMemory(RunError):

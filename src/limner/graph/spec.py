@@ -20,7 +20,7 @@ CONTEXT = "ctx"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """One input. Its choices are the files of the model `folder`, or the tenant's input files where `upload` is told."""
+    """One input. Its choices are the files of the model `folder`, or the tenant's input files if `upload` is told."""
 
     name: str
     type: InputType
@@ -275,8 +275,8 @@ def node(
     """Makes a function a node: the function stays as it is and gets a `node` attribute, its NodeType.
 
     Inputs come in the order of the signature, each from the marker in its annotation (graph/types.py); a parameter
-    named `ctx` gets the RunContext. Outputs come from the return annotation or from `outputs`: types, or names to types.
-    `fingerprint` takes any of the node's parameters by name, and says what the result depends on beside them.
+    named `ctx` gets the RunContext. Outputs come from the return annotation, or from `outputs`: types or names to
+    types. `fingerprint` takes any of the node's parameters by name, and says what the result depends on beside them.
     """
 
     def mark(function: F) -> F:

@@ -1,0 +1,62 @@
+"""Literal inputs: converted to the type that the node declares, then checked against its limits and choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from limner.graph import faults
+from limner.graph.faults import Fault
+from limner.graph.spec import InputSpec
+
+FILE_MARKS = (" [input]", " [output]", " [temp]")
+"""What may follow a file's name in a workflow: the folder it lies in, else the input folder."""
+
+
+def convert(spec: InputSpec, value: Any) -> Any:
+    """The value as the node gets it. ValueError, TypeError or OverflowError say why there is none.
+
+    As ComfyUI does it: "4" and 4.9 are 4 for INT, null is "None" for STRING, every text but "" is true for BOOLEAN.
+    Only numbers that JSON can hold pass: no NaN and no infinity. Other types are left alone.
+    """
+    if spec.type == "STRING":
+        return value if isinstance(value, str) else str(value)
+    if spec.type == "BOOLEAN":
+        return bool(value)
+    if spec.type == "INT":
+        return value if type(value) is int else int(value)
+    if spec.type == "FLOAT":
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    return value
+
+
+def check_limits(spec: InputSpec, value: Any) -> Fault | None:
+    """A fault where the value lies outside what the input declares. TypeError where the two cannot be compared."""
+    options = spec.options
+    if "min" in options and value < options["min"]:
+        return faults.value_smaller_than_min(spec, value)
+    if "max" in options and value > options["max"]:
+        return faults.value_bigger_than_max(spec, value)
+    choices = spec.choices
+    if choices is not None and value not in choices:
+        return faults.value_not_in_list(spec, value)
+    return None
+
+
+def check_file(spec: InputSpec, value: Any, input_files: Collection[str]) -> Fault | None:
+    """A fault where a name is none of the input files. Whether a file of another folder exists is not known here."""
+    name, mark = split_mark(value) if isinstance(value, str) else ("", "")
+    if mark in ("output", "temp") or (isinstance(value, str) and name in input_files):
+        return None
+    return faults.custom_validation_failed(spec.name, f"Invalid {spec.upload} file: {value}")
+
+
+def split_mark(reference: str) -> tuple[str, str]:
+    """`a.png [output]` into the name and the folder's mark; the mark is "" where there is none."""
+    for mark in FILE_MARKS:
+        if reference.endswith(mark):
+            return reference[: -len(mark)], mark[2:-1]
+    return reference, ""
