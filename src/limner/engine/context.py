@@ -35,7 +35,9 @@ class Files(Protocol):
         """
         ...
 
-    def reserve(self, *, type: str, prefix: str, count: int, width: int, height: int, extension: str) -> list[SavedFile]:
+    def reserve(
+        self, *, type: str, prefix: str, count: int, width: int, height: int, extension: str
+    ) -> list[SavedFile]:
         """Names for `count` new files under a `filename_prefix`, each with a path to write to. Nothing is overwritten.
 
         `prefix` may hold folders and the tokens of WIRE section 6 (%width%, %year%, ...). Raises BadName.
@@ -55,8 +57,8 @@ class RunContext:
     files: Files
     services: Mapping[type, Any] = field(default_factory=dict)
     previews: bool = False  # somebody is watching: previews are worth making
-    on_step: Callable[[float, float, tuple[str, bytes] | None], None] = lambda value, maximum, preview: None
-    on_warning: Callable[[str], None] = lambda text: None
+    on_step: Callable[[float, float, tuple[str, bytes] | None], None] = lambda *_: None
+    on_warning: Callable[[str], None] = lambda _: None
     check: Callable[[], None] = lambda: None  # raises Interrupted once the run was asked to stop
 
     def service(self, kind: type[T]) -> T:

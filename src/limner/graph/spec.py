@@ -84,7 +84,7 @@ class NodeSpec:
     """All that is known of a kind of node without its code: enough to show it, and to check a workflow that uses it."""
 
     name: str
-    display_name: str
+    display_name: str | None
     category: str
     description: str = ""
     python_module: str = "nodes"

@@ -26,7 +26,7 @@ LISTED_DEPENDENTS = 64
 """Of this many failed outputs, a faulty node says which depend on it: the answer must not grow with the square."""
 
 CustomCheck = Callable[[str, dict[str, Any], dict[str, Any]], bool | str]
-"""Asks a node class's own validation code: (class, inputs with None for links, types of the links), to True or why not."""
+"""Asks a class's own validation code: (class, inputs with None for links, types of the links), to True or a reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,71 @@
+"""What a node raised, as ComfyUI's `execution_error` words it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from limner.errors import LimnerError
+
+MAX_TEXT = 10_000
+MAX_FRAMES = 100
+OUT_OF_MEMORY_HINT = (
+    "The device has no memory left. A smaller picture, a smaller batch or a smaller model needs less.\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An exception in words. `code` and `retryable` are Limner's own, the rest is as ComfyUI has it."""
+
+    exception_type: str
+    exception_message: str
+    traceback: tuple[str, ...]
+    code: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, raised: BaseException) -> Failure:
+        kind = type(raised)
+        out_of_memory = _is_out_of_memory(raised)
+        return cls(
+            exception_type=kind.__qualname__
+            if kind.__module__ == "builtins"
+            else f"{kind.__module__}.{kind.__qualname__}",
+            exception_message=f"{_text(raised)}\n{OUT_OF_MEMORY_HINT if out_of_memory else ''}",
+            traceback=tuple(traceback.format_tb(raised.__traceback__)[-MAX_FRAMES:]),
+            code="out_of_memory" if out_of_memory else _code(raised),
+            retryable=out_of_memory or (isinstance(raised, LimnerError) and raised.retryable),
+        )
+
+
+def shown_inputs(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """A node's arguments for a message: plain values as they are, others as text."""
+    return {name: [_shown(value)] for name, value in inputs.items()}
+
+
+def _shown(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | bool):
+        return value
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        text = str(value)
+    except Exception as raised:  # any object may come along here, and its own fault must not hide the node's
+        text = f"<{type(value).__name__}, which cannot be shown: {type(raised).__name__}>"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
+
+
+def _code(raised: BaseException) -> str:
+    return raised.code if isinstance(raised, LimnerError) else "node_error"
+
+
+def _is_out_of_memory(raised: BaseException) -> bool:
+    """Told by names: this package knows no torch, whose CPU side raises a plain RuntimeError."""
+    if isinstance(raised, MemoryError) or type(raised).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(raised, RuntimeError) and "DefaultCPUAllocator" in str(raised)

@@ -1,0 +1,34 @@
+"""NodeLibrary: the kinds of nodes that an engine can run, by class name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from limner.graph.spec import NodeSpec, NodeType
+
+
+class NodeLibrary(Mapping[str, NodeType]):
+    """Node types by class name."""
+
+    def __init__(self, kinds: Iterable[NodeType]) -> None:
+        self._kinds = {kind.spec.name: kind for kind in kinds}
+
+    @classmethod
+    def of(cls, functions: Iterable[Callable[..., Any]]) -> NodeLibrary:
+        """From functions that `@node` has marked."""
+        return cls(function.node for function in functions)  # type: ignore[attr-defined]
+
+    @cached_property
+    def specs(self) -> Mapping[str, NodeSpec]:
+        return {name: kind.spec for name, kind in self._kinds.items()}
+
+    def __getitem__(self, name: str) -> NodeType:
+        return self._kinds[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)

@@ -1,0 +1,75 @@
+"""A node's cache key: its class, its values, and the keys of all that feeds it. Equal keys mean equal results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+from limner.graph.plan import feeders_first
+from limner.graph.spec import NodeSpec
+from limner.graph.workflow import Link, Node, Workflow, as_link, unwrapped
+
+Fingerprint = Callable[[Node], Any]
+"""What a node's result depends on beside its inputs; None when there is nothing."""
+
+_never_again = count()
+
+
+def content_keys(workflow: Workflow, specs: Mapping[str, NodeSpec], fingerprint: Fingerprint) -> dict[str, str]:
+    """The key of each node, by its id. Ids do not count, unless the class makes them (`NodeSpec.keyed_by_id`).
+
+    A fingerprint that is not equal to itself (NaN), or that JSON cannot hold, gives a key that never comes again. So do
+    nodes of unknown classes and nodes in a circle.
+    """
+    keys: dict[str, str] = {}
+
+    def feeders(node_id: str) -> Iterator[str]:
+        node = workflow.nodes[node_id]
+        return (
+            link.node_id for _, link in passed_links(node, specs.get(node.class_type)) if link.node_id in workflow.nodes
+        )
+
+    for node_id in feeders_first(workflow.nodes, feeders):
+        node = workflow.nodes[node_id]
+        spec = specs.get(node.class_type)
+        keys[node_id] = _unique() if spec is None else _key(node, spec, fingerprint(node), keys)
+    return keys
+
+
+def passed_links(node: Node, spec: NodeSpec | None) -> Iterator[tuple[str, Link]]:
+    """The linked inputs that the node gets: those it declares. Of an unknown class all count."""
+    for name, link in node.links():
+        if spec is None or spec.open_inputs or name in spec.input:
+            yield name, link
+
+
+def _key(node: Node, spec: NodeSpec, fingerprint: Any, keys: Mapping[str, str]) -> str:
+    inputs: list[list[Any]] = []
+    for name in sorted(node.inputs):
+        value = node.inputs[name]
+        link = as_link(value) if spec.open_inputs or name in spec.input else None
+        if link is None or link.node_id not in keys:
+            inputs.append([name, unwrapped(value)])
+        else:
+            inputs.append([name, keys[link.node_id], link.slot])
+    own = node.id if spec.keyed_by_id else None
+    content = [node.class_type, own, _text(fingerprint), inputs]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _text(fingerprint: Any) -> str | None:
+    if fingerprint is None:
+        return None
+    if isinstance(fingerprint, bytes):
+        return fingerprint.hex()
+    try:
+        return json.dumps(fingerprint, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError):  # not JSON, or NaN: never equal to anything
+        return _unique()
+
+
+def _unique() -> str:
+    return f"never again {next(_never_again)}"
