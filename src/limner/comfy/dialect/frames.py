@@ -1,0 +1,60 @@
+"""WebSocket frames as ComfyUI words them: plain data, no sockets."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+PREVIEW = 1
+PREVIEW_WITH_METADATA = 4
+IMAGE_TYPES = {"image/jpeg": 1, "image/png": 2}
+
+Node: TypeAlias = Mapping[str, Any]
+"""A NodeRef as it travels: `id`, `display`, `parent`, `real`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One frame, text or binary, and who gets it.
+
+    `client` None: every socket of the tenant. `metadata` True or False: only sockets that asked, or did not ask, for
+    previews with metadata. `snapshot`: a later frame with the same mark says all that this one says.
+    """
+
+    data: str | bytes
+    client: str | None = None
+    metadata: bool | None = None
+    snapshot: str = ""
+
+
+def text(event: str, data: Mapping[str, Any]) -> str:
+    """The text frame of one event."""
+    return json.dumps({"type": event, "data": data}, separators=(",", ":"))
+
+
+def status(queue_remaining: int, sid: str | None = None) -> str:
+    told: dict[str, Any] = {"status": {"exec_info": {"queue_remaining": queue_remaining}}}
+    return text("status", told if sid is None else {**told, "sid": sid})
+
+
+def preview(image_type: str, picture: bytes) -> bytes:
+    """Frame 1: the kind of picture, then the file."""
+    return struct.pack(">II", PREVIEW, IMAGE_TYPES[image_type]) + picture
+
+
+def preview_with_metadata(prompt_id: str, node: Node, image_type: str, picture: bytes) -> bytes:
+    """Frame 4: which node of which prompt it shows, then the file."""
+    metadata = json.dumps(
+        {
+            "node_id": node["id"],
+            "prompt_id": prompt_id,
+            "display_node_id": node["display"],
+            "parent_node_id": node["parent"],
+            "real_node_id": node["real"],
+            "image_type": image_type,
+        }
+    ).encode()
+    return struct.pack(">II", PREVIEW_WITH_METADATA, len(metadata)) + metadata + picture

@@ -1,0 +1,110 @@
+"""What the server is and has: nodes, models, machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+from pathlib import PurePosixPath
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from limner import __version__
+from limner.bus.messages import Heartbeat
+from limner.comfy.dialect.answers import empty, encode, json_answer, json_bytes
+from limner.comfy.dialect.context import Dialect
+from limner.graph.catalogue import Catalogue
+
+COMFYUI_VERSION = "0.3.64"
+"""The version whose protocol this is. Clients compare it with what they need."""
+
+FRONTEND_VERSION = "1.27.10"
+
+FOLDERS = (
+    "checkpoints", "configs", "loras", "vae", "text_encoders", "diffusion_models", "clip_vision", "style_models",
+    "embeddings", "diffusers", "vae_approx", "controlnet", "gligen", "upscale_models", "custom_nodes",
+    "hypernetworks", "photomaker", "classifiers", "model_patches", "audio_encoders",
+)  # fmt: skip
+
+
+class Info:
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._shown: tuple[Catalogue, tuple[str, ...], bytes] | None = None  # the last /object_info
+
+    async def features(self, _request: Request) -> Response:
+        return json_answer(self._dialect.features)
+
+    async def object_info(self, _request: Request) -> Response:
+        """Every node's inputs and outputs. Made anew only when the catalogue or the tenant's files have changed."""
+        catalogue, names = await self._catalogue(), tuple(await self._input_names())
+        shown = self._shown
+        if shown is None or shown[0] is not catalogue or shown[1] != names:
+            body = await asyncio.to_thread(lambda: encode(catalogue.object_info(names)))
+            self._shown = shown = (catalogue, names, body)
+        return json_bytes(shown[2])
+
+    async def object_info_of_one(self, request: Request) -> Response:
+        """One class; an empty object for one that does not exist."""
+        name = request.path_params["name"]
+        catalogue = await self._catalogue()
+        if name not in catalogue.nodes:
+            return json_answer({})
+        return json_answer({name: catalogue.node_info(name, await self._input_names())})
+
+    async def folders(self, _request: Request) -> Response:
+        """The kinds of model files: ComfyUI's, and any that the workers have beside them."""
+        return json_answer(list(dict.fromkeys([*FOLDERS, *(await self._catalogue()).models])))
+
+    async def models(self, request: Request) -> Response:
+        kind = request.path_params["kind"]
+        models = (await self._catalogue()).models
+        if kind not in FOLDERS and kind not in models:
+            return empty(404)
+        return json_answer(sorted(models.get(kind, ())))
+
+    async def embeddings(self, _request: Request) -> Response:
+        names = (await self._catalogue()).models.get("embeddings", ())
+        return json_answer([str(PurePosixPath(name).with_suffix("")) for name in sorted(names)])
+
+    async def system_stats(self, _request: Request) -> Response:
+        return json_answer(system_stats(await self._dialect.catalogues.workers()))
+
+    async def _catalogue(self) -> Catalogue:
+        return await self._dialect.catalogues.current(self._dialect.pool)
+
+    async def _input_names(self) -> list[str]:
+        return await self._dialect.files.input_names(self._dialect.tenant)
+
+
+def system_stats(workers: list[Heartbeat]) -> dict[str, Any]:
+    """This machine, and the devices of all workers; where there are none yet, the processor."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    python = next((each.python_version for each in workers if each.python_version), sys.version)
+    torch = next((each.pytorch_version for each in workers if each.pytorch_version), "")
+    system = {
+        "os": os.name,
+        "ram_total": memory.total,
+        "ram_free": memory.available,
+        "comfyui_version": COMFYUI_VERSION,
+        "required_frontend_version": FRONTEND_VERSION,
+        "installed_templates_version": None,
+        "required_templates_version": None,
+        "python_version": python,
+        "pytorch_version": torch,
+        "embedded_python": False,
+        "argv": ["limner"],
+        "limner_version": __version__,
+    }
+    devices = [device for worker in workers for device in worker.devices]
+    return {"system": system, "devices": devices or [_processor(memory.total, memory.available)]}
+
+
+def _processor(total: int, free: int) -> dict[str, Any]:
+    sizes = {"vram_total": total, "vram_free": free, "torch_vram_total": total, "torch_vram_free": free}
+    return {"name": platform.machine() or "cpu", "type": "cpu", "index": None, **sizes}

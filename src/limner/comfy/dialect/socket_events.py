@@ -1,0 +1,133 @@
+"""From the bus's Live messages to ComfyUI's frames, in ComfyUI's order. No I/O, no clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from limner.bus.messages import Live
+from limner.comfy.dialect import frames
+from limner.comfy.dialect.endings import closing
+from limner.comfy.dialect.frames import Frame, Node
+
+FULL_SNAPSHOTS = 128
+"""Up to so many nodes every change sends a progress_state; beyond, they come ever more seldom. A snapshot names every
+node that has started, so one at each change of a run of n nodes would be n² of them: gigabytes for 10,000 nodes."""
+
+
+class RunFrames:
+    """What sockets are shown of one job's current attempt. Feed it the attempt's messages in their order."""
+
+    def __init__(self, prompt_id: str, client: str | None) -> None:
+        self.prompt_id = prompt_id
+        self.client = client
+        self.node: str | None = None  # the one that runs now
+        self._states: dict[str, str] = {}  # node id -> its part of progress_state, as JSON
+        self._steps: dict[str, tuple[float, float]] = {}
+        self._preview: tuple[Node, str, bytes] | None = None
+        self._unsent = 0  # changes since the last progress_state
+
+    def apply(self, live: Live, picture: bytes = b"") -> Iterator[Frame]:
+        """The frames that one message becomes; `picture`: the bytes of a PreviewReady."""
+        data = live.data
+        if live.kind != "StepDone":  # a picture whose step was lost on the way is shown all the same
+            yield from self._previews()
+        match live.kind:
+            case "RunStarted":
+                yield from self._tell("execution_start", prompt_id=self.prompt_id, timestamp=data["timestamp_ms"])
+            case "NodesCached":
+                told = {"nodes": data["nodes"], "prompt_id": self.prompt_id, "timestamp": data["timestamp_ms"]}
+                yield from self._tell("execution_cached", **told)
+            case "NodeStarted":
+                yield from self._started(data["node"])
+            case "StepDone":
+                yield from self._stepped(data["node"], data["value"], data["maximum"])
+            case "PreviewReady":
+                self._preview = (data["node"], data["image_type"], picture)
+            case "NodeOutput":
+                yield from self._tell("executed", **self._about(data["node"], output=data["ui"]))
+            case "NodeFinished":
+                yield from self._finished(data["node"], cached=data["cached"])
+            case "Ended":
+                yield from self._ended(data)
+
+    def _tell(self, event: str, **data: Any) -> Iterator[Frame]:
+        """A frame for the prompt's client; none where it has no client."""
+        if self.client is not None:
+            yield Frame(client=self.client, data=frames.text(event, data))
+
+    def _about(self, node: Node, **more: Any) -> dict[str, Any]:
+        return {"node": node["id"], "display_node": node["display"], **more, "prompt_id": self.prompt_id}
+
+    def _started(self, node: Node) -> Iterator[Frame]:
+        self.node = node["id"]
+        self._set(node, "running", 0.0, 1.0)
+        yield from self._snapshot()
+        yield from self._tell("executing", **self._about(node))
+
+    def _stepped(self, node: Node, value: float, maximum: float) -> Iterator[Frame]:
+        """ComfyUI shows a step's picture before `progress` to sockets that take metadata, and after it to others."""
+        self._steps[node["id"]] = (value, maximum)
+        self._set(node, "running", value, maximum)
+        pictures = list(self._previews())
+        yield from self._snapshot()
+        yield from (frame for frame in pictures if frame.metadata)
+        told = {"value": value, "max": maximum, "prompt_id": self.prompt_id, "node": node["id"]}
+        yield Frame(client=self.client, data=frames.text("progress", told), snapshot=f"progress {self.prompt_id}")
+        yield from (frame for frame in pictures if not frame.metadata)
+
+    def _finished(self, node: Node, *, cached: bool) -> Iterator[Frame]:
+        _, maximum = self._steps.pop(node["id"], (1.0, 1.0))
+        if cached:
+            maximum = 1
+        self._set(node, "finished", maximum, maximum)
+        yield from self._snapshot()
+
+    def _ended(self, data: Mapping[str, Any]) -> Iterator[Frame]:
+        """The end of the run, the queue's new length for all, and `executing` nothing."""
+        if self._unsent:
+            yield self._progress_state()
+        end = closing(self.prompt_id, data["state"], data["messages"], data.get("error"))
+        if end is not None and (self.client is not None or end[0] == "execution_interrupted"):
+            yield Frame(client=self.client, data=frames.text(*end))
+        yield Frame(data=frames.status(data["queue_remaining"]))
+        if end is not None:
+            yield from self._tell("executing", node=None, prompt_id=self.prompt_id)
+
+    def _set(self, node: Node, state: str, value: float, maximum: float) -> None:
+        self._unsent += 1
+        self._states[node["id"]] = json.dumps(
+            {
+                "value": value,
+                "max": maximum,
+                "state": state,
+                "node_id": node["id"],
+                "prompt_id": self.prompt_id,
+                "display_node_id": node["display"],
+                "parent_node_id": node["parent"],
+                "real_node_id": node["real"],
+            },
+            separators=(",", ":"),
+        )
+
+    def _snapshot(self) -> Iterator[Frame]:
+        if self._unsent >= max(1, len(self._states) // FULL_SNAPSHOTS) ** 2:
+            yield self._progress_state()
+
+    def _progress_state(self) -> Frame:
+        """Every node that has started, with its state."""
+        self._unsent = 0
+        nodes = ",".join(f"{json.dumps(node)}:{state}" for node, state in self._states.items())
+        told = f'{{"type":"progress_state","data":{{"prompt_id":{json.dumps(self.prompt_id)},"nodes":{{{nodes}}}}}}}'
+        return Frame(client=self.client, data=told, snapshot=f"progress_state {self.prompt_id}")
+
+    def _previews(self) -> Iterator[Frame]:
+        """The picture that waits for its step, in both forms. Only a prompt's own client gets pictures."""
+        waiting, self._preview = self._preview, None
+        if waiting is None or self.client is None:
+            return
+        node, image_type, picture = waiting
+        rich = frames.preview_with_metadata(self.prompt_id, node, image_type, picture)
+        yield Frame(client=self.client, data=rich, metadata=True, snapshot="preview")
+        yield Frame(client=self.client, data=frames.preview(image_type, picture), metadata=False, snapshot="preview")
