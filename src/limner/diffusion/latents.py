@@ -9,6 +9,8 @@ from typing import NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from limner.errors import UnfitInput
+
 
 class Latent(TypedDict):
     """What a LATENT socket carries.
@@ -40,18 +42,18 @@ class LatentFormat:
         return x / self.scale
 
     def fit(self, samples: Tensor) -> Tensor:
-        """The samples with this format's number of channels: an empty latent is widened, another raises ValueError.
+        """The samples with this format's number of channels: an empty latent is widened, another raises UnfitInput.
 
         Empty latents are made before the model is known, so their channels say nothing.
         """
         if samples.ndim != 4:
-            raise ValueError(f"a latent has four dimensions (batch, channels, height, width), not {samples.ndim}")
+            raise UnfitInput(f"a latent has four dimensions (batch, channels, height, width), not {samples.ndim}")
         if samples.shape[1] == self.channels:
             return samples
         if samples.count_nonzero() == 0:
             batch, _, height, width = samples.shape
             return samples.new_zeros(batch, self.channels, height, width)
-        raise ValueError(f"the latent has {samples.shape[1]} channels, the model works on {self.channels}")
+        raise UnfitInput(f"the latent has {samples.shape[1]} channels, the model works on {self.channels}")
 
     def colours(self, x: Tensor) -> Tensor:
         """A rough picture of x, in the network's units: (B, C, h, w) to (B, h, w, 3) uint8, one pixel a place."""

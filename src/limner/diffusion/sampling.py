@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ class Walk:
     sampler: Sampler
     sigmas: Tensor
     seed: int
-    places: list[int] | None = None
+    places: Sequence[int] | None = None
     mask: Tensor | None = None
 
     def run(self, denoise: Denoiser, latent: Tensor, *, on_step: OnStep = ignore) -> Tensor:

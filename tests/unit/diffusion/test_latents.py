@@ -7,6 +7,7 @@ from limner.diffusion.levels import scaled_linear
 from limner.diffusion.samplers import SAMPLERS
 from limner.diffusion.sampling import Walk, fit_mask
 from limner.diffusion.schedules import sigmas
+from limner.errors import UnfitInput
 
 SD = LatentFormat(channels=4, stride=8, scale=0.18215)
 WIDE = LatentFormat(channels=16, stride=8, scale=0.3611)
@@ -18,12 +19,12 @@ def test_an_empty_latent_takes_the_channels_of_the_model() -> None:
 
 
 def test_a_latent_of_another_family_is_refused() -> None:
-    with pytest.raises(ValueError, match="4 channels, the model works on 16"):
+    with pytest.raises(UnfitInput, match="4 channels, the model works on 16"):
         WIDE.fit(torch.ones(1, 4, 8, 8))
 
 
 def test_a_latent_without_four_dimensions_is_refused() -> None:
-    with pytest.raises(ValueError, match="four dimensions"):
+    with pytest.raises(UnfitInput, match="four dimensions"):
         SD.fit(torch.ones(1, 4, 2, 8, 8))
 
 

@@ -1,0 +1,64 @@
+"""Devices: where networks run and in which precision, and how many threads the CPU gives them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+LARGE_NETWORK = 100_000_000
+"""Parameters from which half precision pays on a CPU. Smaller networks are faster in float32, and cleaner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """The device that networks run on, and the precision for each kind."""
+
+    device: torch.device
+    half: torch.dtype | None  # the fast short type of this device, if it has one
+
+    def network_dtype(self, parameters: int) -> torch.dtype:
+        """For a denoising network or a text encoder with this many parameters."""
+        if self.half is None or (self.device.type == "cpu" and parameters < LARGE_NETWORK):
+            return torch.float32
+        return self.half
+
+    def vae_dtype(self) -> torch.dtype:
+        """For a VAE, whose pictures show banding in half precision on a CPU and overflow in float16."""
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.bfloat16
+        return torch.float32
+
+
+def choose() -> Devices:
+    """The first CUDA device where there is one, else the CPU: in bfloat16 if it has instructions for it.
+
+    Never float16 on a CPU: it is five to ten times slower there.
+    """
+    if torch.cuda.is_available():
+        return Devices(device=torch.device("cuda", 0), half=torch.float16)
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Devices(device=torch.device("cpu"), half=torch.bfloat16 if has_bf16 else None)
+
+
+def settle_threads(threads: int | None = None) -> int:
+    """Sets torch's threads once for this process, and says how many. To be called before the first calculation.
+
+    threads: as many, if told; else OMP_NUM_THREADS, else the cores that this process may use.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    chosen = threads or (int(told) if told.isdigit() and int(told) > 0 else usable_cores())
+    torch.set_num_threads(chosen)
+    return chosen
+
+
+def usable_cores() -> int:
+    """Cores that the scheduler and the container's quota leave to this process; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

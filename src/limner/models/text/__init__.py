@@ -1,0 +1,1 @@
+"""Text into what a network understands: tokens, weights, encodings."""

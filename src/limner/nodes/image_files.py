@@ -1,0 +1,76 @@
+"""Nodes that read pictures from files and write them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import string
+from typing import Annotated, Any
+
+from limner.engine.context import RunContext
+from limner.graph.spec import Result, node
+from limner.graph.types import Hidden, InputFiles, Socket, Text
+from limner.nodes.pictures import read_pictures, to_bytes, write_png
+from limner.nodes.sockets import Image, Mask
+
+TEMP_LETTERS = 5
+
+
+def _file_digest(ctx: RunContext, image: str) -> str:
+    with ctx.files.input(image).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@node("LoadImage", display_name="Load Image", category="image", fingerprint=_file_digest)
+def load_image(ctx: RunContext, *, image: Annotated[str, InputFiles("image")]) -> tuple[Image, Mask]:
+    """Reads a picture, turned as its camera says; several frames make a batch. The mask is 1 where it is transparent.
+
+    A file that is no picture, is cut short, or would be too large to open is refused.
+    """
+    return read_pictures(ctx.files.input(image), image)
+
+
+@node("SaveImage", display_name="Save Image", category="image", outputs=(), output_node=True)
+def save_image(
+    ctx: RunContext,
+    *,
+    images: Annotated[Image, Socket("IMAGE", {})],
+    filename_prefix: Annotated[str, Text()] = "ComfyUI",
+    prompt: Annotated[Any, Hidden("PROMPT")] = None,
+    extra_pnginfo: Annotated[Any, Hidden("EXTRA_PNGINFO")] = None,
+) -> Result:
+    """Writes pictures as PNG files, with the workflow that made them inside."""
+    return _write(ctx, images, "output", filename_prefix, _texts(prompt, extra_pnginfo), compress_level=4)
+
+
+@node("PreviewImage", display_name="Preview Image", category="image", outputs=(), output_node=True)
+def preview_image(
+    ctx: RunContext,
+    *,
+    images: Image,
+    prompt: Annotated[Any, Hidden("PROMPT")] = None,
+    extra_pnginfo: Annotated[Any, Hidden("EXTRA_PNGINFO")] = None,
+) -> Result:
+    """Shows pictures; their files are temporary."""
+    prefix = "ComfyUI_temp_" + "".join(random.choices(string.ascii_lowercase, k=TEMP_LETTERS))
+    return _write(ctx, images, "temp", prefix, _texts(prompt, extra_pnginfo), compress_level=1)
+
+
+def _write(
+    ctx: RunContext, images: Image, type: str, prefix: str, texts: dict[str, str], *, compress_level: int
+) -> Result:
+    pictures = to_bytes(images)
+    _, height, width, _ = pictures.shape
+    files = ctx.files.reserve(
+        type=type, prefix=prefix, count=len(pictures), width=width, height=height, extension=".png"
+    )
+    for picture, file in zip(pictures, files, strict=True):
+        write_png(picture, file.path, texts, compress_level)
+    return Result(ui={"images": [file.ui() for file in files]})
+
+
+def _texts(prompt: Any, extra_pnginfo: dict[str, Any] | None) -> dict[str, str]:
+    """The text chunks of a PNG: each value as JSON by Python's defaults, as readers of such files expect."""
+    values = ({} if prompt is None else {"prompt": prompt}) | (extra_pnginfo or {})
+    return {key: json.dumps(value) for key, value in values.items()}

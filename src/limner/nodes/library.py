@@ -1,0 +1,59 @@
+"""Gathers the node functions of this folder into a library, and tells its catalogue as data.
+
+`python -m limner.nodes.library --write` writes the catalogue that the gateway has in its wheel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from limner import graph, nodes
+from limner.graph.catalogue import Catalogue
+from limner.graph.spec import NodeType
+from limner.models.files import ModelFolders
+
+SHIPPED = Path(graph.__file__).parent / "core_catalogue.json"
+
+
+def load() -> dict[str, NodeType]:
+    """Every node of Limner by its class name: whatever `@node` has marked in this folder's modules."""
+    library: dict[str, NodeType] = {}
+    for found in pkgutil.iter_modules(nodes.__path__):
+        if found.name == "library":
+            continue
+        module = importlib.import_module(f"{nodes.__name__}.{found.name}")
+        kinds = (getattr(each, "node", None) for each in vars(module).values())
+        library |= {kind.spec.name: kind for kind in kinds if isinstance(kind, NodeType)}
+    return dict(sorted(library.items()))
+
+
+def catalogue(library: Mapping[str, NodeType], folders: ModelFolders) -> Catalogue:
+    """What a gateway must know of these nodes and model files to check a workflow."""
+    return Catalogue(
+        nodes={name: kind.spec for name, kind in library.items()},
+        models={folder: tuple(names) for folder, names in folders.lists().items()},
+    )
+
+
+def core_catalogue() -> str:
+    """The catalogue of Limner's own nodes and its built-in model, as the JSON text that ships with it."""
+    return json.dumps(catalogue(load(), ModelFolders()).to_json(), indent=1) + "\n"
+
+
+def main() -> None:
+    """Writes the shipped catalogue, or shows it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {SHIPPED.name} instead of showing it")
+    if parser.parse_args().write:
+        SHIPPED.write_text(core_catalogue(), encoding="utf-8")
+    else:
+        print(core_catalogue())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Pictures between files and tensors."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as Pictures
+from PIL import ImageOps, ImageSequence, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from limner.errors import BadImage, UnfitInput
+
+PIXEL_LIMIT = 89_478_485
+"""Pixels of all frames together that a file may have; a file of few bytes can name any number."""
+
+NO_MASK_PX = 64
+"""Edge of the empty mask of a picture without transparency."""
+
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
+           NotImplementedError, struct.error, zlib.error)  # fmt: skip
+"""What Pillow raises for bytes that are no whole picture."""
+
+
+def read_pictures(path: Path, name: str) -> tuple[Tensor, Tensor]:
+    """A file's frames (B, H, W, 3) float32 in 0..1, and their masks (B, H, W), 1 where transparent.
+
+    Frames of another size than the first are left out. Raises BadImage.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
+            with Pictures.open(path) as file:
+                pairs = [(_colours(frame), _transparency(frame)) for frame in _frames(file, name)]
+    except Pictures.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except UnidentifiedImageError as error:
+        raise BadImage(f"{name} is not a picture of a known format") from error
+    except DAMAGED as error:
+        raise BadImage(f"{name} is damaged or cut short ({error})") from error
+    return torch.stack([colours for colours, _ in pairs]), torch.stack([mask for _, mask in pairs])
+
+
+def to_bytes(images: Tensor) -> np.ndarray:
+    """Pictures (B, H, W, C) in 0..1 as 8-bit values: 255 times, cut and not rounded. Raises UnfitInput."""
+    if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
+        raise UnfitInput(
+            f"pictures of the shape {tuple(images.shape)} cannot be written: (batch, height, width, channels) with "
+            "1, 3 or 4 channels is wanted"
+        )
+    values: np.ndarray = images.detach().cpu().float().mul(255).nan_to_num(0).clamp(0, 255).to(torch.uint8).numpy()
+    return values
+
+
+def write_png(picture: np.ndarray, path: Path, texts: dict[str, str], compress_level: int) -> None:
+    """Writes one picture (H, W, C) uint8 with these text chunks."""
+    chunks = PngInfo()
+    for key, text in texts.items():
+        chunks.add_text(key, text)
+    values = picture[..., 0] if picture.shape[-1] == 1 else picture
+    Pictures.fromarray(values).save(path, "PNG", pnginfo=chunks, compress_level=compress_level)
+
+
+def _frames(file: Pictures.Image, name: str) -> Iterator[Pictures.Image]:
+    """The frames that make the batch, upright, each still in its own mode."""
+    count = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+    if file.width * file.height * count > PIXEL_LIMIT:
+        raise _too_large(name)
+    size: tuple[int, int] | None = None
+    for number, frame in enumerate(ImageSequence.Iterator(file)):
+        if number >= count:
+            return
+        upright = ImageOps.exif_transpose(frame)
+        size = size or upright.size
+        if upright.size == size:
+            yield upright
+
+
+def _colours(frame: Pictures.Image) -> Tensor:
+    if frame.mode.startswith("I"):  # 16 bits or more a value
+        frame = frame.convert("I").point(lambda value: value * (1 / 255))
+    return torch.from_numpy(np.array(frame.convert("RGB"), dtype=np.float32) / 255)
+
+
+def _transparency(frame: Pictures.Image) -> Tensor:
+    if "A" not in frame.getbands() and "transparency" not in frame.info:
+        return torch.zeros(NO_MASK_PX, NO_MASK_PX)
+    alpha = frame.convert("RGBA").getchannel("A")
+    return 1 - torch.from_numpy(np.array(alpha, dtype=np.float32) / 255)
+
+
+def _too_large(name: str) -> BadImage:
+    return BadImage(f"{name} has more than {PIXEL_LIMIT // 1_000_000} million pixels, which is not opened")

@@ -1,0 +1,26 @@
+"""What travels over links, as types for node functions: `Image` is a tensor whose socket is IMAGE, and so on.
+
+A few nodes show an empty options object beside a socket's type; those annotate `Annotated[Image, Socket("IMAGE", {})]`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from torch import Tensor
+
+from limner.diffusion import conditioning, latents
+from limner.graph.types import Socket
+from limner.models import clip, model, vae
+
+Image = Annotated[Tensor, Socket("IMAGE")]
+"""(B, H, W, C) float32 in 0..1."""
+
+Mask = Annotated[Tensor, Socket("MASK")]
+"""(B, H, W) float32 in 0..1; 1 where the mask covers."""
+
+Latent = Annotated[latents.Latent, Socket("LATENT")]
+Conditioning = Annotated[conditioning.Conditioning, Socket("CONDITIONING")]
+Model = Annotated[model.Model, Socket("MODEL")]
+Clip = Annotated[clip.Clip, Socket("CLIP")]
+Vae = Annotated[vae.Vae, Socket("VAE")]
