@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from limner.bus.messages import Live
 from limner.comfy.dialect import frames
@@ -14,6 +14,9 @@ from limner.comfy.dialect.frames import Frame, Node
 FULL_SNAPSHOTS = 128
 """Up to so many nodes every change sends a progress_state; beyond, they come ever more seldom. A snapshot names every
 node that has started, so one at each change of a run of n nodes would be n² of them: gigabytes for 10,000 nodes."""
+
+Preview: TypeAlias = tuple[Node, str, bytes]
+"""Node, image type, picture."""
 
 
 class RunFrames:
@@ -25,14 +28,15 @@ class RunFrames:
         self.node: str | None = None  # the one that runs now
         self._states: dict[str, str] = {}  # node id -> its part of progress_state, as JSON
         self._steps: dict[str, tuple[float, float]] = {}
-        self._preview: tuple[Node, str, bytes] | None = None
+        self._preview: Preview | None = None
+        self._bare_step: str | None = None  # the node of the step just shown, if it came without a picture
         self._unsent = 0  # changes since the last progress_state
 
     def apply(self, live: Live, picture: bytes = b"") -> Iterator[Frame]:
         """The frames that one message becomes; `picture`: the bytes of a PreviewReady."""
         data = live.data
-        if live.kind != "StepDone":  # a picture whose step was lost on the way is shown all the same
-            yield from self._previews()
+        if live.kind != "StepDone":
+            yield from self._previews()  # the step that it should come with was lost on the way
         match live.kind:
             case "RunStarted":
                 yield from self._tell("execution_start", prompt_id=self.prompt_id, timestamp=data["timestamp_ms"])
@@ -44,7 +48,7 @@ class RunFrames:
             case "StepDone":
                 yield from self._stepped(data["node"], data["value"], data["maximum"])
             case "PreviewReady":
-                self._preview = (data["node"], data["image_type"], picture)
+                yield from self._pictured((data["node"], data["image_type"], picture))
             case "NodeOutput":
                 yield from self._tell("executed", **self._about(data["node"], output=data["ui"]))
             case "NodeFinished":
@@ -62,6 +66,7 @@ class RunFrames:
 
     def _started(self, node: Node) -> Iterator[Frame]:
         self.node = node["id"]
+        self._bare_step = None
         self._set(node, "running", 0.0, 1.0)
         yield from self._snapshot()
         yield from self._tell("executing", **self._about(node))
@@ -71,11 +76,18 @@ class RunFrames:
         self._steps[node["id"]] = (value, maximum)
         self._set(node, "running", value, maximum)
         pictures = list(self._previews())
+        self._bare_step = None if pictures else node["id"]
         yield from self._snapshot()
         yield from (frame for frame in pictures if frame.metadata)
         told = {"value": value, "max": maximum, "prompt_id": self.prompt_id, "node": node["id"]}
         yield Frame(client=self.client, data=frames.text("progress", told), snapshot=f"progress {self.prompt_id}")
         yield from (frame for frame in pictures if not frame.metadata)
+
+    def _pictured(self, preview: Preview) -> Iterator[Frame]:
+        """A picture waits for its step, unless that came just before it."""
+        self._preview = preview
+        if self._bare_step == preview[0]["id"]:
+            yield from self._previews()
 
     def _finished(self, node: Node, *, cached: bool) -> Iterator[Frame]:
         _, maximum = self._steps.pop(node["id"], (1.0, 1.0))

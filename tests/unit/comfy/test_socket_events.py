@@ -1,0 +1,135 @@
+"""Live messages become the frames that a real ComfyUI was recorded to send, in its order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from limner.bus.messages import Live
+from limner.comfy.dialect.frames import Frame
+from limner.comfy.dialect.ordering import Arrival
+from limner.comfy.dialect.socket_events import RunFrames
+from tests.unit.comfy.recordings import arrivals, runs, sockets
+
+RECORDED = [
+    *(("01", "A", "client-a"), ("02", "A", "client-a"), ("03", "A", "client-a"), ("20", "A", "client-a")),
+    *(("21", "A", "client-a"), ("42", "A", "client-a"), ("42", "D", "client-d"), ("60", "A", "client-a")),
+    *(("61", "D", "client-d"), ("04", "A", None)),
+]
+
+
+def sent(arrived: Iterable[Arrival], client: str | None, metadata: bool) -> list[Frame]:
+    """The frames of a whole run for sockets with, or without, the metadata flag."""
+    messages = list(arrived)
+    run = RunFrames(messages[0].live.prompt_id, client)
+    frames = [frame for each in messages for frame in run.apply(each.live, each.picture)]
+    assert all(frame.client == client or '"status"' in str(frame.data) for frame in frames)
+    return [frame for frame in frames if frame.metadata in (None, metadata)]
+
+
+def same(frame: Frame, expected: dict[str, Any]) -> bool:
+    if "binary" not in expected:
+        return bool(json.loads(frame.data) == expected)
+    assert isinstance(frame.data, bytes)
+    head = bytes.fromhex(expected["binary"]["head_hex"])
+    length = 64 if expected["binary"]["event"] == 4 else 16
+    return frame.data[:length] == head[:length]
+
+
+@pytest.mark.parametrize(("name", "letter", "client"), RECORDED)
+def test_a_run_is_told_as_it_was_recorded(name: str, letter: str, client: str | None) -> None:
+    (frames,) = [events for each, events in sockets(name) if each == letter]
+    told = 0
+    for expected in runs(frames):
+        kinds = {frame.get("type") for frame in expected}
+        if (client is None) == ("execution_start" in kinds) or "progress_state" not in kinds:
+            continue
+        seen = sent(arrivals(expected, client), client, metadata=letter == "D")
+        assert [same(*pair) for pair in zip(seen, expected, strict=True)] == [True] * len(expected)
+        told += 1
+    assert told
+
+
+def live(kind: str, seq: int = 1, **data: Any) -> Live:
+    return Live(job="j", prompt_id="p", client_id="c", attempt=1, seq=seq, kind=kind, data=data)
+
+
+def ref(node: str) -> dict[str, Any]:
+    return {"id": node, "display": node, "parent": None, "real": node}
+
+
+def types(frames: Iterable[Frame]) -> list[str]:
+    return ["picture" if isinstance(frame.data, bytes) else json.loads(frame.data)["type"] for frame in frames]
+
+
+def ended(state: str, messages: list[Any] = [], error: dict[str, Any] | None = None) -> Live:  # noqa: B006
+    return live("Ended", state=state, queue_remaining=0, last_seq=0, messages=messages, error=error)
+
+
+def test_a_job_taken_out_of_the_queue_is_told_by_the_status_alone() -> None:
+    assert types(RunFrames("p", "c").apply(ended("canceled"))) == ["status"]
+
+
+def test_a_job_that_no_worker_could_finish_ends_in_an_error_that_says_why() -> None:
+    error = {"code": "worker_lost", "message": "its worker died three times"}
+    frames = list(RunFrames("p", "c").apply(ended("failed", error=error)))
+    assert types(frames) == ["execution_error", "status", "executing"]
+    told = json.loads(frames[0].data)["data"]
+    assert (told["exception_type"], told["exception_message"]) == ("worker_lost", "its worker died three times")
+    assert (told["prompt_id"], told["traceback"], told["current_inputs"]) == ("p", [], {})
+
+
+def test_an_interruption_without_a_client_is_told_to_all() -> None:
+    message = ["execution_interrupted", {"prompt_id": "p", "timestamp": 1}]
+    frames = list(RunFrames("p", None).apply(ended("canceled", [message])))
+    assert types(frames) == ["execution_interrupted", "status"]
+
+
+def test_a_picture_that_comes_after_its_step_is_shown_at_once() -> None:
+    run = RunFrames("p", "c")
+    list(run.apply(live("NodeStarted", node=ref("1"))))
+    step, picture = (
+        live("StepDone", node=ref("1"), value=1, maximum=2),
+        live("PreviewReady", node=ref("1"), image_type="image/png"),
+    )
+    assert types(run.apply(step)) == ["progress_state", "progress"]
+    assert types(run.apply(picture, b"x")) == ["picture", "picture"]
+
+
+def test_a_picture_whose_step_was_lost_is_shown_before_what_follows() -> None:
+    run = RunFrames("p", "c")
+    list(run.apply(live("NodeStarted", node=ref("1"))))
+    assert types(run.apply(live("PreviewReady", node=ref("1"), image_type="image/png"), b"x")) == []
+    assert types(run.apply(live("NodeFinished", node=ref("1"), cached=False))) == [
+        "picture",
+        "picture",
+        "progress_state",
+    ]
+
+
+def test_warnings_and_the_runs_own_end_are_no_words_of_comfyui() -> None:
+    run = RunFrames("p", "c")
+    for message in (
+        live("Warned", node=ref("1"), text="x"),
+        live("RunSucceeded", timestamp_ms=1),
+        live("SomethingNew"),
+    ):
+        assert list(run.apply(message)) == []
+
+
+def test_snapshots_of_a_huge_run_stay_small_in_all_but_the_last_tells_everything() -> None:
+    run = RunFrames("p", "c")
+    frames: list[Frame] = []
+    for n in range(10_000):
+        frames += run.apply(live("NodeStarted", node=ref(str(n))))
+        frames += run.apply(live("NodeFinished", node=ref(str(n)), cached=False))
+    frames += run.apply(ended("succeeded", [["execution_success", {"prompt_id": "p", "timestamp": 1}]]))
+    snapshots = [frame.data for frame in frames if frame.snapshot]
+    assert sum(map(len, snapshots)) < 64 * 1024 * 1024
+    nodes = json.loads(snapshots[-1])["data"]["nodes"]
+    assert len(nodes) == 10_000
+    assert {state["state"] for state in nodes.values()} == {"finished"}
+    assert types(frames).count("executing") == 10_001
