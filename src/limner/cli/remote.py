@@ -1,0 +1,141 @@
+"""`limner run --server`: what any ComfyUI client does. POST /prompt, listen on /ws, GET /history, GET /view."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from limner.cli.display import Display
+from limner.errors import LimnerError, Unavailable, WorkflowInvalid
+
+POLL_SECONDS = 2.0
+ANSWER_SECONDS = 30.0
+
+
+class RunFailed(LimnerError):
+    """The server ran the workflow, and it did not succeed."""
+
+
+class Server:
+    """A ComfyUI-compatible server at a URL. Raises Unavailable where none answers."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        self._http = httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS)
+
+    def info_of(self, class_type: str) -> dict[str, Any] | None:
+        """A class's entry of /object_info."""
+        answer: dict[str, Any] = self._ask("GET", f"/object_info/{class_type}").json()
+        return answer.get(class_type)
+
+    def run(self, workflow: dict[str, Any], display: Display, out: Path) -> list[Path]:
+        """Runs a workflow and downloads what it made. Raises WorkflowInvalid, RunFailed."""
+        client_id = uuid.uuid4().hex
+        with self._listen(client_id) as socket:
+            prompt_id = self._submit(workflow, client_id)
+            entry = self._follow(socket, prompt_id, display)
+        status = entry["status"]
+        if status["status_str"] != "success":
+            raise RunFailed(_why(status["messages"]))
+        return [self._download(file, out) for file in _files(entry["outputs"])]
+
+    def _listen(self, client_id: str) -> ClientConnection:
+        try:
+            return connect(f"{self._url.replace('http', 'ws', 1)}/ws?clientId={client_id}", max_size=None)
+        except OSError as error:
+            raise Unavailable(f"no server answers on {self._url}: {error}") from error
+
+    def _submit(self, workflow: dict[str, Any], client_id: str) -> str:
+        answer = self._ask("POST", "/prompt", json={"prompt": workflow, "client_id": client_id})
+        told: dict[str, Any] = answer.json()
+        if answer.status_code != 200:
+            error = told["error"]
+            raise WorkflowInvalid(error["type"], error["message"], error["details"], told.get("node_errors") or {})
+        return str(told["prompt_id"])
+
+    def _follow(self, socket: ClientConnection, prompt_id: str, display: Display) -> dict[str, Any]:
+        """Shows the run's events until its history entry is there. A lost socket only costs the show."""
+        listening = True
+        while True:
+            if listening:
+                try:
+                    over = _show(socket.recv(timeout=POLL_SECONDS), prompt_id, display)
+                except TimeoutError:
+                    over = True
+                except ConnectionClosed:
+                    over, listening = True, False
+                if not over:
+                    continue
+            else:
+                time.sleep(POLL_SECONDS)
+            history: dict[str, Any] = self._ask("GET", f"/history/{prompt_id}").json()
+            if prompt_id in history:
+                entry: dict[str, Any] = history[prompt_id]
+                return entry
+
+    def _download(self, file: dict[str, str], out: Path) -> Path:
+        """Keeps the name where it is free, and never overwrites."""
+        answer = self._ask("GET", "/view", params=file)
+        answer.raise_for_status()
+        name = Path(file["filename"]).name
+        out.mkdir(parents=True, exist_ok=True)
+        path, number = out / name, 0
+        while True:
+            try:
+                with path.open("xb") as sink:
+                    sink.write(answer.content)
+                return path
+            except FileExistsError:
+                number += 1
+                path = out / f"{Path(name).stem} ({number}){Path(name).suffix}"
+
+    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **more)
+        except httpx.TransportError as error:
+            raise Unavailable(f"no server answers on {self._url}: {error}") from error
+
+
+def _show(frame: str | bytes, prompt_id: str, display: Display) -> bool:
+    """Shows one frame. True: it says that the prompt is over."""
+    if isinstance(frame, bytes):
+        return False
+    message = json.loads(frame)
+    data = message["data"]
+    if data.get("prompt_id") != prompt_id:
+        return False
+    match message["type"]:
+        case "executing" if data["node"] is None:
+            return True
+        case "executing":
+            display.node(data["display_node"])
+        case "progress":
+            display.step(data["value"], data["max"])
+    return False
+
+
+def _why(messages: list[list[Any]]) -> str:
+    for name, data in messages:
+        if name == "execution_error":
+            what = f"{data['exception_type']}: {data['exception_message'].strip()}"
+            return f"node {data['node_id']} ({data['node_type']}) failed: {what}"
+    return "the run was interrupted"
+
+
+def _files(outputs: dict[str, Any]) -> list[dict[str, str]]:
+    """Every file that an output names, whatever its kind (images, video, audio)."""
+    names = ("filename", "subfolder", "type")
+    return [
+        {name: str(item[name]) for name in names}
+        for shown in outputs.values()
+        for items in shown.values()
+        for item in (items if isinstance(items, list) else [])
+        if isinstance(item, dict) and all(name in item for name in names)
+    ]

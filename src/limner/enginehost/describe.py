@@ -1,0 +1,53 @@
+"""What this engine is: its catalogue, its model files and devices, as the gateways show them."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+from limner.enginehost.protocol import EngineInfo
+from limner.graph.catalogue import Catalogue
+from limner.models.files import ModelFolders
+
+
+class Describer:
+    """Until `nodes_loaded`, the shipped catalogue tells what the nodes are: it needs no torch."""
+
+    def __init__(self, folders: ModelFolders) -> None:
+        self._folders = folders
+        self._lists: dict[str, list[str]] | None = None
+        self._catalogue = Catalogue.core()
+        self._nodes = self._catalogue.nodes
+        self._data: dict[str, Any] = {}
+        self._devices: list[dict[str, Any]] = []
+
+    def nodes_loaded(self, catalogue: Catalogue, devices: list[dict[str, Any]]) -> None:
+        self._nodes = catalogue.nodes
+        self._lists = None
+        self._devices = devices
+
+    def __call__(self, ready: bool) -> EngineInfo:
+        """The info as of now. Model folders are read again each time; the rest is made anew only when it changed."""
+        lists = self._folders.lists()
+        if lists != self._lists:
+            self._lists = lists
+            self._catalogue = dataclasses.replace(Catalogue.core(), nodes=self._nodes, models=lists)
+            self._data = self._catalogue.to_json()
+        return EngineInfo(
+            catalogue=self._data,
+            digest=self._catalogue.digest,
+            devices=self._devices,
+            python_version=f"{sys.version} ({platform.system()})",
+            pytorch_version=_version_of("torch"),
+            ready=ready,
+        )
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,208 @@
+"""The engine process from the inside: takes runs from the supervisor, one after the other, and tells how they go.
+
+The main thread runs nodes; a second one reads the socket, so that an interrupt is heard while a node computes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+from limner.engine.cache import OutputCache
+from limner.engine.context import RunContext
+from limner.engine.events import (
+    Event,
+    NodeFinished,
+    NodeOutput,
+    NodeRef,
+    NodesCached,
+    PreviewReady,
+    RunFailed,
+    RunInterrupted,
+    RunResult,
+    RunStarted,
+    RunSucceeded,
+)
+from limner.engine.executor import Executor
+from limner.enginehost import protocol
+from limner.enginehost.channel import Channel
+from limner.enginehost.files import RunFiles
+from limner.enginehost.protocol import EngineInfo, Frame, RunRequest
+from limner.errors import Interrupted, Unavailable
+
+RELIST_SECONDS = 3.0
+OUTCOMES = {RunSucceeded: "succeeded", RunFailed: "failed", RunInterrupted: "interrupted"}
+FOLLOWED_AT_ONCE = (RunStarted, NodesCached, NodeFinished, RunSucceeded, RunFailed, RunInterrupted)
+
+
+class Models(Protocol):
+    """What the host needs of the model library."""
+
+    def resident(self) -> list[str]: ...
+
+    def unload(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """All that takes long to load: nodes, models, and what they need."""
+
+    executor: Executor
+    cache: OutputCache
+    models: Models
+    services: Mapping[type, Any] = field(default_factory=dict)
+    preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
+
+
+class Host:
+    """`describe` gives the engine's info (cheap, called often); `load` brings in torch and the nodes, once."""
+
+    def __init__(self, channel: Channel, *, describe: Callable[[bool], EngineInfo], load: Callable[[], Loaded]) -> None:
+        self._channel = channel
+        self._describe = describe
+        self._load = load
+        self._work: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._stopped: set[int] = set()
+        self._info: EngineInfo | None = None
+        self._ctx: RunContext | None = None
+        self._ready = False
+
+    def serve(self) -> None:
+        """Says what this engine is, loads, and then works until the supervisor hangs up."""
+        self.announce()
+        threading.Thread(target=self._read, name="supervisor", daemon=True).start()
+        loaded = self._load()
+        self._ready = True
+        self.announce()
+        loaded.preload()
+        while True:
+            frame = self._work.get()
+            if frame.kind == protocol.RUN:
+                self._run(loaded, RunRequest(**{k: v for k, v in frame.header.items() if k != "kind"}))
+            elif frame.kind == protocol.RETRACT:
+                loaded.executor.retract()
+            else:
+                _free(loaded, frame.header)
+
+    def announce(self) -> None:
+        """Sends the engine's info if it is not what the supervisor last heard."""
+        info = self._describe(self._ready)
+        if info != self._info:
+            self._info = info
+            self._channel.send({"kind": protocol.INFO, **asdict(info)})
+
+    def _read(self) -> None:
+        """The second thread. A supervisor that is gone takes the engine with it, whatever a node is doing."""
+        try:
+            self._channel.read(self._take, every_seconds=RELIST_SECONDS, on_tick=self.announce)
+        finally:
+            os._exit(0)
+
+    def _take(self, frame: Frame) -> None:
+        match frame.kind:
+            case protocol.INTERRUPT:
+                self._stopped.add(frame.header["run"])
+            case protocol.RESERVED:
+                self._answers.put(frame)
+            case protocol.WATCH:
+                if self._ctx is not None:
+                    self._ctx.previews = frame.header["previews"]
+            case _:
+                self._work.put(frame)
+
+    def _run(self, loaded: Loaded, request: RunRequest) -> None:
+        if request.interrupted:
+            self._stopped.add(request.run)
+        calls = count(1)  # the same in every attempt, so that a second one gets the first one's names
+
+        def ask(subfolder: str, prefix: str, extension: str, number: int) -> list[dict[str, str]]:
+            wanted = {"subfolder": subfolder, "prefix": prefix, "extension": extension, "count": number}
+            return self._reserve(request.run, next(calls), wanted)
+
+        files = RunFiles(folder=Path(request.folder), inputs=request.inputs, ask=ask)
+        self._ctx = RunContext(
+            prompt_id=request.prompt_id,
+            tenant=request.tenant,
+            node=NodeRef.plain(""),
+            prompt=request.workflow,
+            extra_pnginfo=request.extra_data.get("extra_pnginfo"),
+            files=files,
+            services=loaded.services,
+            previews=request.previews,
+        )
+        try:
+            result = loaded.executor.run(
+                workflow=request.workflow,
+                outputs=request.outputs,
+                ctx=self._ctx,
+                emit=lambda event: self._emit(request.run, event, files),
+                interrupted=lambda: request.run in self._stopped,
+            )
+        finally:
+            self._ctx = None
+        self._stopped.discard(request.run)
+        self._channel.send(_ended(request.run, result, files.written(), loaded.models.resident()))
+
+    def _emit(self, run: int, event: Event, files: RunFiles) -> None:
+        header: dict[str, Any] = {"kind": protocol.EVENT, "run": run, "event": type(event).__name__}
+        if isinstance(event, PreviewReady):
+            header["data"] = {"node": plain(event.node), "image_type": event.image_type}
+            self._channel.send(header, event.data)
+            return
+        header["data"] = plain(event)
+        if isinstance(event, NodeOutput) and not event.cached:
+            header["files"] = files.written()
+        if isinstance(event, FOLLOWED_AT_ONCE):
+            self._channel.hold(header)
+        else:
+            self._channel.send(header)
+
+    def _reserve(self, run: int, call: int, wanted: dict[str, Any]) -> list[dict[str, str]]:
+        """Asks the supervisor for names and waits, for as long as it takes or until the run is interrupted."""
+        self._channel.send({"kind": protocol.RESERVE, "run": run, "call": call, **wanted})
+        while True:
+            try:
+                answer = self._answers.get(timeout=0.2).header
+            except queue.Empty:
+                if run in self._stopped:
+                    raise Interrupted("interrupted while it waited for file names") from None
+                continue
+            if (answer["run"], answer["call"]) != (run, call):
+                continue  # the answer to a question of a run that was interrupted
+            if not answer["ok"]:
+                raise Unavailable(f"no names for output files: {answer['reason']}")
+            return [{"filename": n["filename"], "subfolder": n["subfolder"]} for n in answer["names"]]
+
+
+def plain(event: Event | NodeRef) -> dict[str, Any]:
+    """An event's members, as `dataclasses.asdict` gives them but without copying what is in them."""
+    values = ((f.name, getattr(event, f.name)) for f in fields(event))
+    return {name: plain(value) if isinstance(value, NodeRef) else value for name, value in values}
+
+
+def _ended(run: int, result: RunResult, files: list[dict[str, str]], models: list[str]) -> dict[str, Any]:
+    return {
+        "kind": protocol.ENDED,
+        "run": run,
+        "outcome": OUTCOMES[type(result.end)],
+        "end": plain(result.end),
+        "outputs": result.outputs,
+        "meta": result.meta,
+        "files": files,
+        "models": models,
+    }
+
+
+def _free(loaded: Loaded, header: dict[str, Any]) -> None:
+    """As ComfyUI's POST /free: dropping results implies unloading."""
+    if header["free_memory"]:
+        loaded.cache.clear()
+    if header["unload_models"] or header["free_memory"]:
+        loaded.models.unload()

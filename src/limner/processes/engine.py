@@ -1,0 +1,51 @@
+"""The engine process: `python -m limner.processes.engine --fd N [--models FOLDER]`. It has torch, and no secrets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from limner.enginehost import protocol
+from limner.enginehost.channel import Channel
+from limner.enginehost.describe import Describer
+from limner.enginehost.host import Host, Loaded
+from limner.models.files import ModelFolders
+from limner.worker.orphans import watch_parent
+
+
+def main() -> int:
+    arguments = _arguments()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
+    channel = Channel(socket.socket(fileno=arguments.fd))
+    watch_parent(os.getppid())
+    folders = ModelFolders(arguments.models)
+    describer = Describer(folders)
+
+    def load() -> Loaded:
+        from limner.enginehost.loading import load as load_engine  # torch: seconds, and only after we said hello
+
+        return load_engine(folders, describer)
+
+    try:
+        Host(channel, describe=describer, load=load).serve()
+    except Exception as error:
+        traceback.print_exc()
+        channel.send({"kind": protocol.FATAL, "message": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="limner.processes.engine")
+    parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the supervisor")
+    parser.add_argument("--models", type=Path, action="append", default=[], help="a folder with checkpoints/ ...")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

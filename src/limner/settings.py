@@ -1,0 +1,201 @@
+"""Settings: read once from the environment (`LIMNER_*`) and the command line, then handed down, never changed.
+
+The data directory, where nothing else is said:
+
+    limner.lock     held by the `limner serve` that uses the directory
+    db.sqlite       jobs, order, files, catalogues: the record (back this up)
+    blobs/          the bytes of inputs and outputs
+    output/         the outputs again, as ordinary files under readable names
+    models/         checkpoints/, loras/, vae/ ...: your own model files
+    nats/           the bundled nats-server's store; can be deleted while nothing runs
+    logs/           nats-server.log
+    work/           scratch folders of running jobs; emptied at each start
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from limner.errors import Misconfigured
+
+MIB = 1024 * 1024
+DEFAULT_PORT = 8188
+PREFIX = "LIMNER_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every member is `LIMNER_<NAME>` in the environment. Paths in a list are joined as in PATH."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    workers: int = 1
+    models: tuple[Path, ...] = ()  # model folders beside the data directory's own
+    output_dir: Path | None = None  # readable copies of outputs; None: none are made
+    database_url: str = ""
+    store_url: str = ""
+    nats_url: str = ""  # a running NATS; empty: `limner serve` starts the bundled server
+    nats_server: Path | None = None  # the nats-server program to start
+    pool: str = "default"
+    worker_id: str = ""
+    max_upload_bytes: int = 100 * MIB
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: str = "info"
+
+    @staticmethod
+    def from_env(env: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Settings from the environment, with `given` members (None: not given) before it.
+
+        Raises Misconfigured, naming the setting, its value and what would be right.
+        """
+        env = os.environ if env is None else env
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(Settings):
+            name = PREFIX + field.name.upper()
+            if given.get(field.name) is not None:
+                values[field.name] = given[field.name]
+            elif env.get(name, "") != "":
+                values[field.name] = _read(field.name, env[name], source=name)
+        values.setdefault("data_dir", _default_data_dir())
+        settings = _check(Settings(**values))
+        data = settings.data_dir
+        return dataclasses.replace(
+            settings,
+            models=_unique((data / "models", *settings.models)),
+            database_url=settings.database_url or f"sqlite:///{data / 'db.sqlite'}",
+            store_url=settings.store_url or (data / "blobs").as_uri(),
+        )
+
+    def to_env(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        return {
+            PREFIX + field.name.upper(): _write(value)
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) not in (None, "", ())
+        }
+
+    def check_exposure(self) -> None:
+        """Refuses an address that others can reach, as there are no API keys to hold them off."""
+        if not is_loopback(self.host):
+            raise Misconfigured(
+                f"will not listen on {self.host}: there are no API keys, so anybody who reaches this machine could use "
+                "it. Use --host 127.0.0.1, and an authenticating proxy or an SSH tunnel for others"
+            )
+
+    def prepare_data_dir(self) -> None:
+        """Makes the data directory with its folders. Raises Misconfigured where it cannot be written to."""
+        try:
+            for folder in (
+                self.data_dir,
+                self.data_dir / "models" / "checkpoints",
+                self.data_dir / "work",
+                self.output_dir,
+            ):
+                if folder is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.data_dir, self.output_dir):
+                if folder is not None:
+                    tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            reason = _reason(error)
+            raise Misconfigured(
+                f"the data directory {self.data_dir} cannot be written to ({reason}); use another --data-dir"
+            ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _default_data_dir() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("limner", appauthor=False)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise ValueError("not between 1 and 65535")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("less than 1")
+    return number
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"not one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(_path(part) for part in text.split(os.pathsep) if part)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "data_dir": (_path, "a folder"),
+    "port": (_port, "a number from 1 to 65535"),
+    "workers": (_positive, "a number from 1 on"),
+    "models": (_paths, f"folders, joined by {os.pathsep}"),
+    "output_dir": (_path, "a folder"),
+    "nats_server": (_path, "the path of a nats-server program"),
+    "max_upload_bytes": (_positive, "a number of bytes"),
+    "log_format": (_one_of("auto", "json", "text"), "auto, json or text"),
+    "log_level": (_one_of("debug", "info", "warning", "error"), "debug, info, warning or error"),
+}
+
+
+def _read(name: str, text: str, *, source: str) -> Any:
+    reader, wanted = READERS.get(name, (str, "text"))
+    try:
+        return reader(text)
+    except ValueError:
+        raise Misconfigured(f"{source}={text} is not {wanted}") from None
+
+
+def _check(settings: Settings) -> Settings:
+    """What came as a value, not as text, is held to the same rules."""
+    fixed: dict[str, Any] = {}
+    for name in READERS:
+        value = getattr(settings, name)
+        if value not in (None, ()):
+            fixed[name] = _read(name, _write(value), source="--" + name.replace("_", "-"))
+    return dataclasses.replace(settings, **fixed)
+
+
+def _write(value: Any) -> str:
+    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _unique(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(paths))
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)

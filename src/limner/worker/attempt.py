@@ -1,0 +1,132 @@
+"""One attempt of a job: inputs down, the run with its events, outputs up, and the report of how it ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from limner.bus.messages import Claimed, Done, Reserve
+from limner.enginehost.protocol import RunRequest
+from limner.errors import BadName, LeaseLost, LimnerError
+from limner.worker.engines.port import Engine, EngineEvent, EngineLost, RunEnded, Wanted
+from limner.worker.events import EventStream, failure
+from limner.worker.files import JobFiles
+from limner.worker.gateway import Gateways
+
+Stop = Literal["interrupted", "returned", "lost"]
+"""Why a run is stopped: a caller asked, the worker is going away, or the lease went to another worker."""
+
+
+class Attempt:
+    """It is its engine's `Sink`: what the run tells passes through here, in order."""
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        job_id: str,
+        claimed: Claimed,
+        engine: Engine,
+        gateways: Gateways,
+        events: EventStream,
+        files: JobFiles,
+    ) -> None:
+        self.job_id = job_id
+        self.claimed = claimed
+        self._number = number
+        self._engine = engine
+        self._gateways = gateways
+        self._events = events
+        self._files = files
+        self._stop: Stop | None = None
+
+    async def run(self) -> Done:
+        """Runs the job to some end, and gives the report of it. Raises LeaseLost when there is nothing to report."""
+        begin = time.monotonic()
+        try:
+            ended = await self._run()
+        except LimnerError as error:
+            ended = self._fault(error)
+        finally:
+            self._files.clean()
+        if self._stop == "lost":
+            raise LeaseLost(f"the lease of job {self.job_id} went to another worker")
+        return self._report(ended, duration_ms=round((time.monotonic() - begin) * 1000))
+
+    async def stop(self, why: Stop) -> None:
+        """Stops the run. The first reason stands, but a lost lease goes before all."""
+        if self._stop is None or why == "lost":
+            self._stop = why
+        await self._engine.interrupt()
+
+    async def watch(self) -> None:
+        await self._engine.watch(True)
+
+    async def event(self, event: EngineEvent) -> None:
+        """Files go up before the event that names them: who hears of a picture can get it."""
+        if event.files:
+            await self._files.store(event.files)
+        await self._events.publish(event)
+
+    async def reserve(self, wanted: Wanted) -> list[dict[str, str]]:
+        """Names for output files, waited for under the lease. Raises LeaseLost when the job is no longer ours."""
+        asked = Reserve(
+            id=self.job_id,
+            token=self.claimed.token,
+            call=wanted.call,
+            subfolder=wanted.subfolder,
+            prefix=wanted.prefix,
+            extension=wanted.extension,
+            count=wanted.count,
+        )
+        answer = await self._gateways.reserve(asked, go_on=lambda: self._stop is None)
+        if not answer.ok:
+            raise BadName(f"no name under the prefix {wanted.prefix!r}: {answer.reason}")
+        self._files.reserved(answer.names)
+        return answer.names
+
+    async def _run(self) -> RunEnded:
+        inputs = await self._files.fetch_inputs()
+        request = RunRequest(
+            run=self._number,
+            prompt_id=self.claimed.prompt_id,
+            tenant=self.claimed.tenant,
+            workflow=self.claimed.workflow,
+            outputs=self.claimed.outputs,
+            extra_data=self.claimed.extra_data,
+            inputs=inputs,
+            folder=str(self._files.folder),
+            previews=self.claimed.watched,
+            interrupted=self._stop is not None,
+        )
+        ended = await self._engine.run(request, self)
+        await self._files.store(ended.files)
+        return ended
+
+    def _fault(self, error: LimnerError) -> RunEnded:
+        """An engine that was lost while it was asked to stop has stopped."""
+        if self._stop is not None and isinstance(error, EngineLost):
+            node: dict[str, Any] = error.details.get("node", {})
+            return RunEnded(
+                outcome="interrupted",
+                end={"node": node, "node_type": error.details.get("node_type", ""), "executed": []},
+            )
+        return failure(error)
+
+    def _report(self, ended: RunEnded, *, duration_ms: int) -> Done:
+        last = self._events.ended(ended, round(time.time() * 1000))
+        outcome = "returned" if ended.outcome == "interrupted" and self._stop == "returned" else ended.outcome
+        failed = outcome == "failed"
+        return Done(
+            id=self.job_id,
+            token=self.claimed.token,
+            outcome=outcome,
+            outputs=ended.outputs,
+            meta=ended.meta,
+            messages=[*self._events.kept, last],
+            files=self._files.stored,
+            error={**last[1], "code": ended.end["code"], "retryable": ended.end["retryable"]} if failed else None,
+            models=ended.models,
+            last_seq=self._events.last_seq,
+            duration_ms=duration_ms,
+        )

@@ -1,0 +1,331 @@
+"""Limner's own engine: a child process at the other end of a socketpair."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from limner import logs
+from limner.enginehost import protocol
+from limner.enginehost.protocol import Decoder, EngineInfo, Frame, RunRequest, encode
+from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink, Wanted
+from limner.worker.orphans import die_with_parent
+
+log = logs.get("engine")
+
+GRACE_SECONDS = 10.0
+PAUSE_ABOVE_FRAMES = 256
+LONGEST_LINE_BYTES = 1 << 20
+KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "SYSTEMROOT",
+    "LD_LIBRARY_PATH",
+    "HF_HOME",
+)
+KEPT_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "PYTHON", "VIRTUAL_ENV")
+
+
+def engine_command(models: Sequence[Path]) -> list[str]:
+    """How the real engine process is started; the socket's number is appended."""
+    command = [sys.executable, "-m", "limner.processes.engine"]
+    for folder in models:
+        command += ["--models", str(folder)]
+    return command
+
+
+class OwnEngine:
+    """Starts `command` with `--fd N` added. `on_info` hears what the engine says of itself, changes included."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        on_info: Callable[[EngineInfo], None] | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        quiet: bool = False,
+    ) -> None:
+        self._command = list(command)
+        self.on_info = on_info or (lambda _: None)
+        self._grace = grace_seconds
+        self._quiet = quiet
+        self._process: Process | None = None
+        self._wire: _Wire | None = None
+        self._output: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._run = 0  # number of the run that goes on now, 0 for none
+        self._killer: asyncio.TimerHandle | None = None
+        self._killed_for_interrupt = False
+        self._last_words = ""
+        self.info = EngineInfo()
+
+    @property
+    def alive(self) -> bool:
+        return self._wire is not None and not self._wire.closed
+
+    async def start(self) -> None:
+        """Starts the process and waits until it has loaded its libraries."""
+        await self.close()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._ready.clear()
+        self._last_words = ""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "--fd",
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                limit=LONGEST_LINE_BYTES,
+                env=clean_environment(),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            ours.close()
+            raise EngineLost(f"the engine process cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        wire = _Wire(self._heard)
+        await asyncio.get_running_loop().create_unix_connection(lambda: wire, sock=ours)
+        self._wire = wire
+        self._output = asyncio.create_task(self._log_output(self._process))
+        ready, ended = asyncio.create_task(self._ready.wait()), asyncio.create_task(wire.ended.wait())
+        try:
+            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            ended.cancel()
+        if not self._ready.is_set():
+            raise await self._lost("while it started")
+
+    async def run(self, request: RunRequest, sink: Sink) -> RunEnded:
+        """Runs one workflow; see the port. A run that had to be killed after an interrupt counts as interrupted."""
+        wire = self._wire
+        if wire is None or wire.closed:
+            raise await self._lost("before the run began")
+        self._run = request.run
+        self._killed_for_interrupt = False
+        node: dict[str, Any] = {}
+        fault: Exception | None = None
+        wire.send({"kind": protocol.RUN, **asdict(request)})
+        try:
+            while (frame := await wire.next()) is not None:
+                header = frame.header
+                if header["run"] != request.run:
+                    continue
+                if frame.kind == protocol.ENDED:
+                    break
+                if header.get("event") == "NodeStarted":
+                    node = header["data"]["node"]
+                if fault is None:
+                    try:
+                        await self._pass_on(wire, frame, sink)
+                    except Exception as error:  # the run is stopped first, then it is raised
+                        fault = error
+                        await self.interrupt()
+        finally:
+            self._run_is_over()
+        if fault is not None:
+            raise fault
+        if frame is not None:
+            return _ended(frame.header)
+        class_type = _class_of(node, request)
+        if self._killed_for_interrupt:
+            return RunEnded(outcome="interrupted", end={"node": node, "node_type": class_type, "executed": []})
+        lost = await self._lost(f"while node {node['id']} ({class_type}) ran" if node else "while a workflow ran")
+        lost.details |= {"node": node, "node_type": class_type}
+        raise lost
+
+    async def interrupt(self) -> None:
+        """Asks the run to stop, and kills the engine where that does not help within the grace."""
+        if self._run and self._wire is not None and self._killer is None:
+            self._wire.send({"kind": protocol.INTERRUPT, "run": self._run})
+            self._killer = asyncio.get_running_loop().call_later(self._grace, self._kill_deaf_engine)
+
+    async def watch(self, previews: bool) -> None:
+        if self._wire is not None:
+            self._wire.send({"kind": protocol.WATCH, "previews": previews})
+
+    async def retract(self) -> None:
+        if self._wire is not None:
+            self._wire.send({"kind": protocol.RETRACT})
+
+    async def free(self, *, unload_models: bool, free_memory: bool) -> None:
+        if self._wire is not None:
+            self._wire.send({"kind": protocol.FREE, "unload_models": unload_models, "free_memory": free_memory})
+
+    async def close(self) -> None:
+        """Ends the process. It goes by itself when the socket closes; what does not is killed."""
+        self._run_is_over()
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), 2.0)
+            except TimeoutError:
+                self._kill()
+                await self._process.wait()
+            self._process = None
+        if self._output is not None:
+            await self._output
+            self._output = None
+
+    def _heard(self, frame: Frame) -> bool:
+        """Takes what belongs to no run. True: it was such a frame."""
+        if frame.kind == protocol.INFO:
+            known = {f.name for f in fields(EngineInfo)}
+            self.info = EngineInfo(**{k: v for k, v in frame.header.items() if k in known})
+            if self.info.ready:
+                self._ready.set()
+            self.on_info(self.info)
+            return True
+        if frame.kind == protocol.FATAL:
+            self._last_words = frame.header["message"]
+            return True
+        return False
+
+    async def _pass_on(self, wire: _Wire, frame: Frame, sink: Sink) -> None:
+        header = frame.header
+        if frame.kind == protocol.EVENT:
+            files = header.get("files", [])
+            await sink.event(EngineEvent(kind=header["event"], data=header["data"], files=files, picture=frame.tail))
+        elif frame.kind == protocol.RESERVE:
+            wanted = Wanted(**{f.name: header[f.name] for f in fields(Wanted)})
+            names = await sink.reserve(wanted)
+            wire.send(
+                {"kind": protocol.RESERVED, "run": header["run"], "call": wanted.call, "ok": True, "names": names}
+            )
+
+    def _run_is_over(self) -> None:
+        self._run = 0
+        if self._killer is not None:
+            self._killer.cancel()
+            self._killer = None
+
+    def _kill_deaf_engine(self) -> None:
+        log.warning("the engine did not stop when asked to; it is killed", after_seconds=self._grace)
+        self._killed_for_interrupt = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    async def _lost(self, when: str) -> EngineLost:
+        """What there is to say about an engine that is gone."""
+        how = self._last_words
+        if self._process is not None:
+            self._kill()
+            code = await self._process.wait()
+            how = how or _exit_text(code)
+        return EngineLost(f"the engine process was lost {when}: {how or 'it is not running'}")
+
+    async def _log_output(self, process: Process) -> None:
+        """What nodes and libraries print goes to the log, line by line."""
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:
+                continue  # a line over the limit is dropped
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            if text and not self._quiet:
+                log.info(text, pid=process.pid)
+
+
+class _Wire(asyncio.Protocol):
+    """The socket, cut into frames. Reading pauses while the run's consumer is far behind."""
+
+    def __init__(self, heard: Callable[[Frame], bool]) -> None:
+        self._heard = heard
+        self._decoder = Decoder()
+        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self.ended = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self.ended.is_set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                if not self._heard(frame):
+                    self._frames.put_nowait(frame)
+        except protocol.ProtocolBroken as error:
+            log.error("the engine sent nonsense", error=str(error))
+            self.close()
+        if self._frames.qsize() > PAUSE_ABOVE_FRAMES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.ended.set()
+        self._frames.put_nowait(None)
+
+    async def next(self) -> Frame | None:
+        """The next frame of a run; None once the engine is gone."""
+        frame = await self._frames.get()
+        if frame is None:
+            self._frames.put_nowait(None)
+        if self._paused and self._frames.empty() and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return frame
+
+    def send(self, header: dict[str, Any]) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.write(encode(header))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def clean_environment() -> dict[str, str]:
+    """What the engine process may know of our environment: no credentials, no addresses."""
+    return {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES or k.startswith(KEPT_PREFIXES)}
+
+
+def _ended(header: dict[str, Any]) -> RunEnded:
+    return RunEnded(**{f.name: header[f.name] for f in fields(RunEnded)})
+
+
+def _class_of(node: dict[str, Any], request: RunRequest) -> str:
+    box = request.workflow.get(node.get("real", ""), {})
+    return str(box.get("class_type", ""))
+
+
+def _exit_text(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    try:
+        return f"it was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"it was ended by signal {-code}"

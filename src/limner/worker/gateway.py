@@ -1,0 +1,65 @@
+"""What a worker asks of the gateways: over the bus, repeated until one answers. Every request may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from limner import logs
+from limner.bus import subjects
+from limner.bus.messages import (
+    CatalogueAnswer,
+    CatalogueOffer,
+    Claim,
+    Claimed,
+    Done,
+    Message,
+    Reserve,
+    Reserved,
+    Settled,
+)
+from limner.bus.port import Bus, Delivery
+from limner.errors import Unavailable
+
+M = TypeVar("M", bound=Message)
+log = logs.get("worker")
+
+ANSWER_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Gateways:
+    """`worker` is this worker's id. Each call gives up, with Unavailable, only when its `go_on` says so."""
+
+    def __init__(self, bus: Bus, worker: str) -> None:
+        self._bus = bus
+        self._worker = worker
+
+    async def claim(self, delivery: Delivery, *, go_on: Callable[[], bool]) -> Claimed:
+        token = delivery.token
+        claim = Claim(id=token.id, epoch=token.epoch, worker=self._worker, delivery=delivery.id)
+        return await self._ask(subjects.CLAIM, claim, Claimed, go_on)
+
+    async def done(self, done: Done, *, go_on: Callable[[], bool]) -> Settled:
+        return await self._ask(subjects.DONE, done, Settled, go_on)
+
+    async def reserve(self, reserve: Reserve, *, go_on: Callable[[], bool]) -> Reserved:
+        return await self._ask(subjects.RESERVE, reserve, Reserved, go_on)
+
+    async def offer(self, offer: CatalogueOffer, *, go_on: Callable[[], bool]) -> CatalogueAnswer:
+        return await self._ask(subjects.CATALOGUE, offer, CatalogueAnswer, go_on)
+
+    async def _ask(self, subject: str, message: Message, answer: type[M], go_on: Callable[[], bool]) -> M:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._bus.request(subject, message, answer, ANSWER_SECONDS)
+            except Unavailable as error:
+                if not go_on():
+                    raise
+                if pause == FIRST_PAUSE_SECONDS:
+                    log.warning("no gateway answers; asking again", subject=subject, error=error.message)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

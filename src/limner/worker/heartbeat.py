@@ -1,0 +1,74 @@
+"""Shows the gateways that this worker lives, and which catalogue it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from limner import logs
+from limner.bus.messages import CatalogueOffer, Heartbeat
+from limner.bus.port import Bus
+from limner.enginehost.protocol import EngineInfo
+from limner.errors import Unavailable
+from limner.worker.gateway import Gateways
+
+log = logs.get("worker")
+
+EVERY_SECONDS = 5.0
+
+
+class Pulse:
+    """Puts a heartbeat every 5 s, and at once when something changed."""
+
+    def __init__(self, bus: Bus, describe: Callable[[], Heartbeat], *, every_seconds: float = EVERY_SECONDS) -> None:
+        self._bus = bus
+        self._describe = describe
+        self._every = every_seconds
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Beats until it is canceled. A bus that is away is no fault: the next beat comes."""
+        while True:
+            try:
+                await self._bus.put_worker(self._describe())
+            except Unavailable as error:
+                log.debug("the heartbeat could not be put", error=error.message)
+            try:
+                await asyncio.wait_for(self._changed.wait(), self._every)
+            except TimeoutError:
+                continue
+            self._changed.clear()
+
+
+class Offers:
+    """Hands the engine's catalogue to the gateways whenever it is another one: its digest first, itself if wanted."""
+
+    def __init__(self, gateways: Gateways, *, worker: str, pool: str) -> None:
+        self._gateways = gateways
+        self._worker = worker
+        self._pool = pool
+        self._new: asyncio.Queue[EngineInfo] = asyncio.Queue()
+        self._offered = ""
+
+    def changed(self, info: EngineInfo) -> None:
+        self._new.put_nowait(info)
+
+    async def run(self) -> None:
+        """Offers until it is canceled."""
+        while True:
+            info = await self._new.get()
+            if info.digest != self._offered and self._new.empty():
+                await self._offer(info)
+                self._offered = info.digest
+
+    async def _offer(self, info: EngineInfo) -> None:
+        offer = CatalogueOffer(worker=self._worker, pool=self._pool, digest=info.digest)
+        answer = await self._gateways.offer(offer, go_on=lambda: True)
+        if answer.wanted:
+            whole = CatalogueOffer(worker=self._worker, pool=self._pool, digest=info.digest, catalogue=info.catalogue)
+            answer = await self._gateways.offer(whole, go_on=lambda: True)
+        if not answer.ok:
+            log.error("the gateway did not take this worker's catalogue", reason=answer.reason)

@@ -1,0 +1,254 @@
+"""The supervisor's work: pull, claim, run, report, acknowledge; and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limner import __version__, logs
+from limner.blobs.port import BlobStore
+from limner.bus import subjects
+from limner.bus.messages import Claimed, Control, Done, Heartbeat
+from limner.bus.port import Bus, Delivery
+from limner.enginehost.protocol import EngineInfo
+from limner.errors import LeaseLost, Unavailable
+from limner.worker.attempt import Attempt
+from limner.worker.engines.port import Engine, EngineLost
+from limner.worker.events import EventStream
+from limner.worker.files import JobFiles
+from limner.worker.gateway import Gateways
+from limner.worker.heartbeat import Offers, Pulse
+from limner.worker.lease import Lease
+
+log = logs.get("worker")
+
+POLL_SECONDS = 1.0  # a wake can be lost
+PAUSE_SECONDS = 0.2
+LONGEST_RESTART_PAUSE_SECONDS = 30.0
+FAREWELL_SECONDS = 8.0  # how long a worker that is stopping waits for a gateway to take its last report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """`scratch`: a folder of this worker alone. `output`: the readable folder, where one is kept."""
+
+    id: str
+    pool: str
+    scratch: Path
+    output: Path | None = None
+    lanes: tuple[str, ...] = ("any",)
+
+
+class Worker:
+    """One engine's supervisor. `run` works until `drain` was called and the job in hand is settled."""
+
+    def __init__(self, *, config: WorkerConfig, bus: Bus, blobs: BlobStore, engine: Engine) -> None:
+        self._config = config
+        self._bus = bus
+        self._blobs = blobs
+        self._engine = engine
+        self._gateways = Gateways(bus, config.id)
+        self._lease = Lease(bus, on_doubt=self._verify)
+        self._pulse = Pulse(bus, self._heartbeat)
+        self._offers = Offers(self._gateways, worker=config.id, pool=config.pool)
+        self._attempt: Attempt | None = None
+        self._runs = 0
+        self._draining = asyncio.Event()
+        self._idle: asyncio.Task[Any] | None = None
+        self._farewell_over = False
+
+    async def run(self) -> None:
+        """Serves jobs until it is drained. Nothing that a job, the engine, NATS or a gateway does ends it."""
+        helpers = [asyncio.create_task(part.run()) for part in (self._lease, self._pulse, self._offers)]
+        control = await self._patiently_subscribe()
+        try:
+            while not self._draining.is_set():
+                if self._engine.alive or await self._start_engine():
+                    await self._next()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            if control is not None:
+                await control.stop()
+            await self._engine.close()
+            await self._leave()
+
+    async def drain(self) -> None:
+        """Stops after the job in hand, which goes back to the queue."""
+        if self._draining.is_set():
+            return
+        self._draining.set()
+        self._pulse.changed()
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self._end_farewell)
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._attempt is not None:
+            await self._attempt.stop("returned")
+
+    def engine_changed(self, info: EngineInfo) -> None:
+        """The engine said something new of itself."""
+        if info.ready:
+            log.info("engine ready", worker=self._config.id, pytorch=info.pytorch_version, devices=info.devices)
+        self._offers.changed(info)
+        self._pulse.changed()
+
+    async def _patiently_subscribe(self) -> Any:
+        while not self._draining.is_set():
+            try:
+                return await self._bus.subscribe(subjects.control(self._config.id), self._on_control)
+            except Unavailable:
+                await self._until_drained(asyncio.sleep(PAUSE_SECONDS))
+        return None
+
+    async def _start_engine(self) -> bool:
+        """Starts the engine, with longer and longer pauses where it does not stay up."""
+        pause = 0.5
+        while not self._draining.is_set():
+            try:
+                await self._until_drained(self._engine.start())
+            except EngineLost as error:
+                log.error("the engine did not start", error=error.message, again_in_seconds=pause)
+                await self._until_drained(asyncio.sleep(pause))
+                pause = min(pause * 2, LONGEST_RESTART_PAUSE_SECONDS)
+            else:
+                return self._engine.alive
+        return False
+
+    async def _next(self) -> None:
+        """One token from pull to acknowledgement, or a wait for one."""
+        try:
+            delivery = await self._bus.pull(self._config.pool, self._config.lanes)
+            if delivery is None:
+                await self._until_drained(self._bus.wait_wake(self._config.pool, POLL_SECONDS))
+                return
+        except Unavailable:
+            await self._until_drained(asyncio.sleep(PAUSE_SECONDS))
+            return
+        with self._lease.holding(delivery):
+            over = await self._work(delivery)
+        await (self._ack(delivery) if over else self._give_back(delivery))
+
+    async def _work(self, delivery: Delivery) -> bool:
+        """Claims and runs the token's job. True: the token has served and can be acknowledged."""
+        try:
+            claimed = await self._gateways.claim(delivery, go_on=lambda: not self._draining.is_set())
+        except Unavailable:
+            return False
+        if not claimed.ok:
+            log.debug("claim refused", job_id=delivery.token.id, reason=claimed.reason)
+            return True
+        try:
+            done = await self._run_job(delivery.token.id, claimed)
+            settled = await self._gateways.done(done, go_on=lambda: not self._farewell_over)
+        except (LeaseLost, Unavailable) as error:
+            log.warning("an attempt was not reported", job_id=delivery.token.id, reason=error.message)
+            await self._engine.retract()
+            return False
+        if not settled.ok:
+            log.warning("an attempt's report was refused", job_id=delivery.token.id, reason=settled.reason)
+            await self._engine.retract()
+        return True
+
+    async def _run_job(self, job_id: str, claimed: Claimed) -> Done:
+        self._runs += 1
+        scratch = self._config.scratch / f"{job_id}-{self._runs}"
+        attempt = self._attempt = Attempt(
+            number=self._runs,
+            job_id=job_id,
+            claimed=claimed,
+            engine=self._engine,
+            gateways=self._gateways,
+            events=EventStream(self._bus, job_id, claimed),
+            files=JobFiles(self._blobs, claimed, scratch, self._config.output),
+        )
+        if self._draining.is_set():
+            await attempt.stop("returned")
+        try:
+            return await attempt.run()
+        finally:
+            self._attempt = None
+
+    async def _ack(self, delivery: Delivery) -> None:
+        """A token that is not acknowledged comes again, and its claim is refused: no harm."""
+        try:
+            await delivery.ack()
+        except Unavailable as error:
+            log.debug("a token was not acknowledged", job_id=delivery.token.id, error=error.message)
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        try:
+            await delivery.nak()
+        except Unavailable as error:
+            log.debug("a token was not given back", job_id=delivery.token.id, error=error.message)
+
+    async def _verify(self, delivery: Delivery) -> None:
+        """After a long silence: is the job still ours? Claiming again tells, as a repeated claim changes nothing."""
+        attempt = self._attempt
+        if attempt is None or attempt.job_id != delivery.token.id:
+            return
+        try:
+            again = await self._gateways.claim(delivery, go_on=lambda: self._attempt is attempt)
+        except Unavailable:
+            return
+        if self._attempt is attempt and again.token != attempt.claimed.token:
+            log.warning("the lease was lost; the run is stopped", job_id=attempt.job_id, reason=again.reason)
+            await attempt.stop("lost")
+
+    async def _on_control(self, _: str, body: bytes) -> None:
+        control = Control.decode(body)
+        attempt = self._attempt
+        ours = attempt is not None and (attempt.job_id, attempt.claimed.token) == (control.id, control.token)
+        match control.kind:
+            case "interrupt" if attempt is not None and ours:
+                await attempt.stop("interrupted")
+            case "watch" if attempt is not None and ours:
+                await attempt.watch()
+            case "free":
+                await self._engine.free(unload_models=control.unload_models, free_memory=control.free_memory)
+            case "drain":
+                await self.drain()
+            case _:
+                log.debug("a control message for a job that does not run here", kind=control.kind, job_id=control.id)
+
+    def _heartbeat(self) -> Heartbeat:
+        info, attempt = self._engine.info, self._attempt
+        idle = "idle" if info.ready and self._engine.alive else "starting"
+        busy = "busy" if attempt is not None else idle
+        return Heartbeat(
+            worker=self._config.id,
+            pool=self._config.pool,
+            state="draining" if self._draining.is_set() else busy,
+            version=__version__,
+            catalogue=info.digest,
+            models=info.models,
+            devices=info.devices,
+            python_version=info.python_version,
+            pytorch_version=info.pytorch_version,
+            job=attempt.job_id if attempt is not None else "",
+        )
+
+    async def _leave(self) -> None:
+        try:
+            await self._bus.drop_worker(self._config.id)
+        except Unavailable as error:
+            log.debug("could not sign off", error=error.message)
+
+    async def _until_drained(self, wait: Coroutine[Any, Any, Any]) -> None:
+        """Waits for something, unless `drain` cuts the waiting short. What it raises is raised here."""
+        if self._draining.is_set():
+            wait.close()
+            return
+        self._idle = asyncio.create_task(wait)
+        try:
+            await asyncio.wait({self._idle})
+        finally:
+            self._idle.cancel()
+        if not self._idle.cancelled() and (fault := self._idle.exception()) is not None:
+            raise fault
+
+    def _end_farewell(self) -> None:
+        self._farewell_over = True
