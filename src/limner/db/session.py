@@ -1,25 +1,207 @@
-"""The database: one writer at a time on SQLite, transactions as plain functions."""
+"""The database: transactions as plain functions over a connection.
+
+`write` hands a function to the one thread that writes; whatever waits there is committed together (each function
+in a savepoint of its own, so that one's fault undoes that one alone), which saves a disk sync per job when many
+come at once. `read` runs on a few threads beside it and sees everything committed before it began.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from limner.db.migrations.upgrade import upgrade
+from limner.errors import Misconfigured, Unavailable
+
+__all__ = ["Connection", "Database"]
 
 T = TypeVar("T")
 
+READERS = 2
+BATCH = 64
+BUSY_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Job:
+    """A transaction on its way to the writing thread and back."""
+
+    work: Callable[[Connection], Any]
+    done: asyncio.Future[Any]
+    value: Any = None
+    error: Exception | None = None
+
 
 class Database:
-    """`write` and `read` run a function over a SQLAlchemy Connection in one transaction."""
+    """SQLite in WAL mode with every commit on disk (synchronous=FULL). Opened with `open`, closed with `close`."""
+
+    def __init__(self, path: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._write_engine = _engine(path, begin="BEGIN IMMEDIATE")
+        self._read_engine = _engine(path, begin="BEGIN")
+        self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
+        self._writer = threading.Thread(target=self._write_until_closed, name="limner-db-writer", daemon=True)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="limner-db-reader")
+        self._closed = False
 
     @classmethod
-    async def open(cls, url: str) -> Database: 
-        """Opens and migrates. `url`: `sqlite:///PATH` or `postgresql://...`."""
-        ...
+    async def open(cls, url: str) -> Database:
+        """Opens the database at `sqlite:///PATH`, making and migrating it. Raises Misconfigured when that is impossible."""
+        database = cls(_sqlite_path(url))
+        database._writer.start()
+        try:
+            await database.write(upgrade)
+        except BaseException:
+            await database.close()
+            raise
+        return database
 
-    async def write(self, work: Callable[[Connection], T]) -> T: ...
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in one transaction and returns its value once that is on disk. `work` must not wait for anything.
 
-    async def read(self, work: Callable[[Connection], T]) -> T: ...
+        What `work` raises undoes it and is raised here. Raises Unavailable when the database cannot be written now.
+        """
+        if self._closed:
+            raise Unavailable("The database is closed.")
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._inbox.put(_Job(work, done))
+        return await done
 
-    async def close(self) -> None: ...
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work`, which must not write, over a snapshot of what is committed now."""
+        if self._closed:
+            raise Unavailable("The database is closed.")
+        return await self._loop.run_in_executor(self._readers, self._read, work)
+
+    async def close(self) -> None:
+        """Finishes what was handed in, then closes."""
+        if self._closed:
+            return
+        self._closed = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._read_engine.connect() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            raise _plain(error) from error
+
+    def _write_until_closed(self) -> None:
+        while (first := self._inbox.get()) is not None:
+            jobs, closing = self._with_those_waiting(first)
+            try:
+                self._commit(jobs)
+            except DBAPIError as error:
+                self._refuse(jobs, _plain(error))
+            except Exception as error:
+                self._refuse(jobs, error)
+            self._loop.call_soon_threadsafe(_answer, jobs)
+            if closing:
+                return
+
+    def _with_those_waiting(self, first: _Job) -> tuple[list[_Job], bool]:
+        jobs = [first]
+        while len(jobs) < BATCH:
+            try:
+                job = self._inbox.get_nowait()
+            except Empty:
+                return jobs, False
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+        return jobs, False
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        with self._write_engine.connect() as connection:
+            if len(jobs) == 1:
+                with connection.begin():
+                    jobs[0].value = jobs[0].work(connection)
+                return
+            with connection.begin():
+                for job in jobs:
+                    self._run_in_savepoint(connection, job)
+
+    def _run_in_savepoint(self, connection: Connection, job: _Job) -> None:
+        driver: Any = connection.connection.driver_connection  # begin_nested() would take longer than most transactions
+        driver.execute("SAVEPOINT one")
+        try:
+            job.value = job.work(connection)
+        except Exception as error:  # a fault in one transaction must not undo its neighbours
+            if not driver.in_transaction:  # SQLite itself gave up on all of them, as on a full disk
+                raise
+            job.error = _plain(error) if isinstance(error, DBAPIError) else error
+            driver.execute("ROLLBACK TO one")
+        driver.execute("RELEASE one")
+
+    def _refuse(self, jobs: list[_Job], error: Exception) -> None:
+        for job in jobs:
+            job.error = job.error or error
+
+
+def _answer(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.done.done():  # the caller went away; its transaction holds all the same
+            continue
+        if job.error is not None:
+            job.done.set_exception(job.error)
+        else:
+            job.done.set_result(job.value)
+
+
+def _plain(error: DBAPIError) -> Exception:
+    """The database's own words, without the statement. A full disk or a lock is Unavailable, a bug stays what it is."""
+    if type(error).__name__ in ("OperationalError", "InterfaceError"):
+        return Unavailable(f"The database cannot be used now: {error.orig}")
+    return error
+
+
+def _sqlite_path(url: str) -> str:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Misconfigured(f"The database URL {url!r} cannot be read. Write it like sqlite:////var/lib/limner/limner.db") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise Misconfigured(
+            f"The database URL {parsed.render_as_string()!r} names no SQLite file. "
+            "This version keeps its jobs in SQLite only: write it like sqlite:////var/lib/limner/limner.db"
+        )
+    if not Path(parsed.database).parent.is_dir():
+        raise Misconfigured(f"The database {parsed.database} cannot be made: its folder does not exist.")
+    return parsed.database
+
+
+def _engine(path: str, *, begin: str) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=READERS,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.create_function("limner_now", 0, time.time)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from limner.bus.port import Bus
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from limner import logs
+from limner.bus.port import Bus, Subscription
 from limner.db.session import Database
+from limner.dispatch.releaser import RELEASE_SECONDS, release_quietly
+from limner.dispatch.rpc import serve_workers
+from limner.dispatch.sweep import Sweep, sweep_quietly
 from limner.services.attempts import Attempts
 from limner.services.catalogues import Catalogues
 from limner.services.release import Release
 
+log = logs.get("limner.dispatch")
+
+SWEEP_SECONDS = 1.0
+
 
 class Dispatcher:
-    def __init__(self, db: Database, bus: Bus, release: Release, attempts: Attempts, catalogues: Catalogues) -> None: ...
+    """Any number of gateways may run one each: every step is a compare-and-set."""
+
+    def __init__(self, db: Database, bus: Bus, release: Release, attempts: Attempts, catalogues: Catalogues) -> None:
+        self._bus = bus
+        self._release = release
+        self._attempts = attempts
+        self._catalogues = catalogues
+        self._sweep = Sweep(db, bus, release)
+        self._subscriptions: list[Subscription] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begins to answer workers and to sweep. NATS need not be up: it goes on once it is."""
-        ...
+        self._subscriptions = await serve_workers(self._bus, self._attempts, self._catalogues)
+        self._tasks = [
+            asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_quietly(self._sweep)), name="limner-sweep"),
+            asyncio.create_task(_every(RELEASE_SECONDS, lambda: release_quietly(self._release)), name="limner-releaser"),
+        ]
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Ends at the next step; what is on its way is finished by another gateway, or by the next start."""
+        for subscription in self._subscriptions:
+            await subscription.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._subscriptions, self._tasks = [], []
+
+
+async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+    """At once, and then again after each pause. A fault in one round must not end the rounds."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            log.exception("a round of dispatch failed")
+        await asyncio.sleep(seconds)

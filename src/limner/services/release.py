@@ -2,11 +2,98 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+from limner import logs
+from limner.bus.messages import Token
 from limner.bus.port import Bus
-from limner.db.session import Database
+from limner.db import release as rows
+from limner.db.release import Released
+from limner.db.session import Connection, Database
+from limner.errors import Unavailable
+
+log = logs.get("limner.services.release")
+
+SMALLEST_WINDOW = 8
+RETRY_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errand:
+    job: Released
+    take_back: bool
 
 
 class Release:
-    def __init__(self, db: Database, bus: Bus, *, pool: str = "default") -> None: ...
+    """Keeps at most `window` tokens of a pool out. One order: that of the commits, held by a single sending task.
 
-    async def stop(self) -> None: ...
+    A token that cannot be published is tried again until it can; meanwhile nothing passes it. Taking one back is
+    tried once, since a claim with it would be refused anyway.
+    """
+
+    def __init__(self, db: Database, bus: Bus, *, pool: str = "default") -> None:
+        self.pool = pool
+        self.window = SMALLEST_WINDOW
+        self._db = db
+        self._bus = bus
+        self._errands: deque[_Errand] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def live_workers(self, count: int) -> None:
+        """Two tokens per worker, so that none waits for the releaser between two jobs."""
+        self.window = max(SMALLEST_WINDOW, 2 * count)
+
+    def next_jobs(self, connection: Connection) -> list[Released]:
+        """Inside a transaction: releases what there is room for. Hand the result to `publish` after the commit."""
+        free = rows.room(connection, self.pool, self.window)
+        return rows.release(connection, self.pool, free.free) if free.waiting else []
+
+    async def run_once(self) -> None:
+        """Releases what there is room for now: jobs whose time has come, and room that another gateway made."""
+        free = await self._db.read(lambda connection: rows.room(connection, self.pool, self.window))
+        if free.waiting and free.free:
+            self.publish(await self._db.write(self.next_jobs))
+
+    def publish(self, released: Sequence[Released]) -> None:
+        """Sends tokens, in this order and after all handed in before. Call it without waiting between commit and call."""
+        self._enqueue(released, take_back=False)
+
+    def take_back(self, recalled: Sequence[Released]) -> None:
+        """Purges tokens, in one order with what is published."""
+        self._enqueue(recalled, take_back=True)
+
+    async def stop(self) -> None:
+        """Ends the sending task. What it had not sent is put back by the next sweep."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def _enqueue(self, released: Sequence[Released], *, take_back: bool) -> None:
+        self._errands.extend(_Errand(job=job, take_back=take_back) for job in released)
+        if self._errands and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._send_all(), name="limner-release")
+
+    async def _send_all(self) -> None:
+        while self._errands:
+            errand = self._errands[0]
+            try:
+                await self._send(errand)
+            except Unavailable as error:
+                if not errand.take_back:
+                    log.warning("a token waits for the bus", job_id=errand.job.id, error=error.message)
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                log.warning("a token could not be taken back", job_id=errand.job.id, error=error.message)
+            self._errands.popleft()
+
+    async def _send(self, errand: _Errand) -> None:
+        job = errand.job
+        if errand.take_back:
+            await self._bus.purge(job.pool, job.lane, job.id)
+        else:
+            await self._bus.publish_token(job.pool, job.lane, Token(id=job.id, epoch=job.epoch))

@@ -1,0 +1,65 @@
+"""Ended jobs: what the history shows, and how much of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, select, text
+
+from limner.db.rows import JOB, REQUEST, RESULT, to_job
+from limner.db.scope import of
+from limner.db.tables import job_requests, job_results, jobs
+from limner.jobs.model import Job
+
+KEPT = 10_000
+"""Entries per tenant; the oldest goes first."""
+
+_ENTRIES = (
+    select(*JOB, *REQUEST, *RESULT)
+    .join(job_requests, job_requests.c.job == jobs.c.seq)
+    .outerjoin(job_results, job_results.c.job == jobs.c.seq)
+    .where(jobs.c.ended_at.is_not(None), jobs.c.hidden.is_(False))
+)
+
+
+def count(connection: Connection, tenant: str) -> int:
+    """How many ended jobs are there to be shown, those over KEPT included."""
+    statement = select(func.count()).select_from(jobs)
+    statement = statement.where(of(tenant, jobs), jobs.c.ended_at.is_not(None), jobs.c.hidden.is_(False))
+    return int(connection.execute(statement).scalar_one())
+
+
+def page(connection: Connection, tenant: str, *, skip: int, limit: int) -> list[Job]:
+    """Ended jobs, the first to end first."""
+    statement = _ENTRIES.where(of(tenant, jobs)).order_by(jobs.c.ended_at, jobs.c.seq).offset(skip).limit(limit)
+    return [to_job(row) for row in connection.execute(statement)]
+
+
+def entry(connection: Connection, tenant: str, prompt_id: str) -> Job | None:
+    statement = _ENTRIES.where(of(tenant, jobs), jobs.c.prompt_id == prompt_id)
+    row = connection.execute(statement.order_by(jobs.c.ended_at.desc(), jobs.c.seq.desc()).limit(1)).one_or_none()
+    return None if row is None else to_job(row)
+
+
+def hide(connection: Connection, tenant: str, prompt_ids: Sequence[str] | None) -> int:
+    """Hides ended jobs, all of them where `prompt_ids` is None; how many they were."""
+    statement = jobs.update().where(of(tenant, jobs), jobs.c.ended_at.is_not(None), jobs.c.hidden.is_(False))
+    if prompt_ids is not None:
+        statement = statement.where(jobs.c.prompt_id.in_(prompt_ids))
+    return connection.execute(statement.values(hidden=True)).rowcount
+
+
+_FORGET = text(
+    """
+    DELETE FROM jobs WHERE seq IN (
+        SELECT seq FROM (
+            SELECT seq, row_number() OVER (PARTITION BY tenant, hidden ORDER BY ended_at DESC, seq DESC) AS place
+            FROM jobs WHERE ended_at IS NOT NULL
+        ) AS ended WHERE place > :kept)
+    """
+)
+
+
+def forget_the_oldest(connection: Connection, kept: int = KEPT) -> int:
+    """Deletes ended jobs over the bound, shown and hidden ones counted apart. Files that they made stay."""
+    return connection.execute(_FORGET, {"kept": kept}).rowcount

@@ -1,0 +1,115 @@
+"""Answers what workers ask over the bus: claim, done, reserve, catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from limner import logs
+from limner.bus import subjects
+from limner.bus.messages import (
+    CatalogueAnswer,
+    CatalogueOffer,
+    Claim,
+    Claimed,
+    Done,
+    Message,
+    Reserve,
+    Reserved,
+    Settled,
+)
+from limner.bus.port import Bus, Responder, Subscription
+from limner.errors import Invalid
+from limner.services.attempts import Attempts
+from limner.services.catalogues import Catalogues
+
+log = logs.get("limner.dispatch.rpc")
+
+Q = TypeVar("Q", bound=Message)
+
+FILE_MEMBERS = {"key": str, "filename": str, "subfolder": str, "size_bytes": int, "sha256": str}
+
+
+async def serve_workers(bus: Bus, attempts: Attempts, catalogues: Catalogues) -> list[Subscription]:
+    """Begins to answer. A message that cannot be read gets `ok` false with the reason; a database that is away, nothing."""
+    return [
+        await bus.serve(subjects.CLAIM, subjects.GATEWAYS, _responder(Claim, attempts.claim, Claimed)),
+        await bus.serve(subjects.DONE, subjects.GATEWAYS, _responder(Done, attempts.done, Settled)),
+        await bus.serve(subjects.RESERVE, subjects.GATEWAYS, _responder(Reserve, attempts.reserve, Reserved)),
+        await bus.serve(
+            subjects.CATALOGUE, subjects.GATEWAYS, _responder(CatalogueOffer, catalogues.offer, CatalogueAnswer)
+        ),
+    ]
+
+
+def _responder(
+    question: type[Q], answer: Callable[[Q], Awaitable[Message]], refusal: Callable[..., Message]
+) -> Responder:
+    async def respond(body: bytes) -> Message:
+        try:
+            asked = read(question, body)
+        except Invalid as error:
+            log.warning("a worker sent a bad message", kind=question.__name__, error=error.message)
+            return refusal(ok=False, reason=error.message)
+        return await answer(asked)
+
+    return respond
+
+
+def read(kind: type[Q], body: bytes) -> Q:
+    """A message whose members have the types that they are declared with. Raises Invalid, naming the first that has not."""
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"{kind.__name__}: not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise Invalid(f"{kind.__name__}: not an object")
+    hints = _types(kind)
+    for name, value in raw.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise Invalid(f"{kind.__name__}: {name} is of type {type(value).__name__}")
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in raw and _is_required(f)]
+    if missing:
+        raise Invalid(f"{kind.__name__}: without {', '.join(missing)}")
+    message = kind(**{name: value for name, value in raw.items() if name in hints})
+    if isinstance(message, Done):
+        _check_done(message)
+    return message
+
+
+def _check_done(message: Done) -> None:
+    if message.outcome not in ("succeeded", "failed", "interrupted", "returned"):
+        raise Invalid(f"Done: outcome is {message.outcome!r}")
+    for entry in message.messages:
+        if len(entry) != 2 or not isinstance(entry[0], str) or not isinstance(entry[1], dict):
+            raise Invalid("Done: messages must be pairs of a name and an object")
+    for file in message.files:
+        for name, kind in FILE_MEMBERS.items():
+            if not isinstance(file.get(name), kind):
+                raise Invalid(f"Done: a file without a proper {name}")
+
+
+@cache
+def _types(kind: type[Message]) -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(kind).items() if name != "v"}
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if hint is Any:
+        return True
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)

@@ -1,0 +1,323 @@
+"""The life of a job, decided without I/O: decide(job, event) -> (job, effects).
+
+                 release            claim                    report
+    queued  ───────────────►  released ─────►  running  ───────────────►  succeeded | failed | canceled
+       ▲    ◄───────────────      │               │  ▲
+       │     recall, no token     │ cancel        │  │ claim after a lost worker
+       │                          ▼        cancel ▼  │
+       │                      canceled         canceling  ──report, loss──►  canceled (or what the run became)
+       └── retry later, returned, no token ───────┘
+
+Release and recall move many rows at once and are single statements in db/release.py; each of them raises the epoch
+whenever it takes a token back, which is all that this file needs to know of them.
+
+Two numbers keep late messages harmless. The *epoch* rises whenever a job goes back to the queue: a claim with a
+token of an older epoch is refused. The *token* (fencing token) is new with each granted claim: a report with
+another token is refused. Going back to the queue keeps the fencing token, so that a worker that was thought lost
+may still finish the job as long as nobody else has claimed it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from limner.jobs.model import Job, State
+
+MAX_ATTEMPTS = 3
+MAX_ATTEMPTS_OUT_OF_MEMORY = 2
+FIRST_BACKOFF_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAsked:
+    """A worker got a token from the bus and asks for the job. `new_token` is what it gets if a new attempt begins."""
+
+    epoch: int
+    worker: str
+    delivery: str
+    new_token: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """A worker tells how its attempt ended. `outcome` as in bus.messages.Done. `jitter`: 0..1, spreads retries."""
+
+    token: str
+    outcome: str
+    now: datetime
+    result: dict[str, Any] | None = None
+    messages: tuple[tuple[str, dict[str, Any]], ...] = ()
+    error: dict[str, Any] | None = None
+    models: tuple[str, ...] = ()
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMissing:
+    """The sweep found no token on the bus for a job that should have one."""
+
+    now: datetime
+
+
+Event = ClaimAsked | Reported | CancelAsked | TokenMissing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Answer to a claim: the job is the worker's. `repeat`: it already was, by this same delivery."""
+
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Answer to a report. `repeat`: the same report was taken before; nothing changes."""
+
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Answer to a claim or a report: the worker acknowledges its token and forgets the job."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """The attempt that held the job until now is over: close its record."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAfter:
+    """The job is queued again and may start after this many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeToken:
+    """A token of the job may still be on the bus: take it back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptWorker:
+    worker: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The job reached its last state. `hidden`: it never ran, and leaves no trace in the history."""
+
+    hidden: bool = False
+
+
+Effect = Granted | Accepted | Refused | AttemptEnded | RunAfter | PurgeToken | InterruptWorker | Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The job as it shall be, and what else has to happen. An unchanged job is the very same object."""
+
+    job: Job
+    effects: tuple[Effect, ...]
+
+    @property
+    def answer(self) -> Granted | Accepted | Refused | None:
+        return next((e for e in self.effects if isinstance(e, Granted | Accepted | Refused)), None)
+
+
+def decide(job: Job, event: Event) -> Decision:
+    """What an event makes of a job. Pure: the same arguments give the same answer, and nothing is touched."""
+    match event:
+        case ClaimAsked():
+            return _claim(job, event)
+        case Reported():
+            return _report(job, event)
+        case CancelAsked():
+            return _cancel(job, event)
+        case TokenMissing():
+            return _token_missing(job, event)
+
+
+def backoff_seconds(failures: int, jitter: float = 0.0) -> float:
+    """How long to wait after the n-th failure: 5 s, 10 s, 20 s ... up to 300 s, and up to a fifth more by `jitter`."""
+    seconds: float = FIRST_BACKOFF_SECONDS * 2 ** (max(failures, 1) - 1)
+    return min(seconds, LONGEST_BACKOFF_SECONDS) * (1.0 + 0.2 * jitter)
+
+
+def _claim(job: Job, asked: ClaimAsked) -> Decision:
+    if job.state.terminal:
+        return _unchanged(job, Refused(reason=f"the job is {job.state}"))
+    if asked.epoch != job.epoch:
+        return _unchanged(job, Refused(reason=f"the token is of epoch {asked.epoch}, the job is at {job.epoch}"))
+    if job.state is State.CANCELING:
+        canceled = replace(job, state=State.CANCELED, ended_at=asked.now)
+        return _with(canceled, Refused(reason="the job was canceled"), AttemptEnded(outcome="lost"), Ended())
+    if job.state is State.RUNNING:
+        return _claim_running(job, asked)
+    if job.state is State.QUEUED:
+        return _unchanged(job, Refused(reason="the job has not been released"))
+    if job.attempts >= MAX_ATTEMPTS:
+        return _lost_for_good(job, asked)
+    return _with(_granted(job, asked), Granted())
+
+
+def _claim_running(job: Job, asked: ClaimAsked) -> Decision:
+    """The token was delivered again: either this worker repeats itself, or the one before was lost."""
+    if (job.worker, job.delivery) == (asked.worker, asked.delivery):
+        return _unchanged(job, Granted(repeat=True))
+    job = replace(job, losses=job.losses + 1)
+    if job.attempts >= MAX_ATTEMPTS:
+        return _lost_for_good(job, asked)
+    lost = AttemptEnded(outcome="lost")
+    if job.losses == 1:
+        return _with(_granted(job, asked), lost, Granted())
+    wait = backoff_seconds(job.losses - 1)
+    refused = Refused(reason=f"{job.losses} workers were lost with this job; it waits {wait:.0f} s")
+    return _with(_back(job), lost, refused, RunAfter(seconds=wait))
+
+
+def _granted(job: Job, asked: ClaimAsked) -> Job:
+    return replace(
+        job,
+        state=State.RUNNING,
+        attempts=job.attempts + 1,
+        token=asked.new_token,
+        worker=asked.worker,
+        delivery=asked.delivery,
+        started_at=asked.now,
+    )
+
+
+def _lost_for_good(job: Job, asked: ClaimAsked) -> Decision:
+    error = _worker_lost(job)
+    failed = replace(
+        job,
+        state=State.FAILED,
+        ended_at=asked.now,
+        error=error,
+        messages=(("execution_error", error | {"timestamp": int(asked.now.timestamp() * 1000)}),),
+    )
+    refused = Refused(reason=f"all {job.attempts} attempts are used up")
+    return _with(failed, AttemptEnded(outcome="lost"), refused, Ended())
+
+
+def _worker_lost(job: Job) -> dict[str, Any]:
+    """In the shape of a node's exception, so that every face can show it."""
+    return {
+        "prompt_id": job.prompt_id,
+        "node_id": "",
+        "node_type": "",
+        "executed": [],
+        "exception_message": f"The worker vanished during the run, {job.attempts} times in all.\n",
+        "exception_type": "WorkerLost",
+        "traceback": [],
+        "current_inputs": {},
+        "current_outputs": [],
+        "code": "worker_lost",
+        "retryable": True,
+    }
+
+
+def _report(job: Job, told: Reported) -> Decision:
+    if job.token is None or told.token != job.token:
+        return _unchanged(job, Refused(reason="the lease was lost: another attempt has begun, or this one has ended"))
+    if job.state.terminal:
+        return _unchanged(job, Accepted(repeat=True))
+    match told.outcome:
+        case "succeeded":
+            return _end(job, told, State.SUCCEEDED)
+        case "interrupted":
+            return _end(job, told, State.CANCELED)
+        case "returned":
+            return _returned(job, told)
+        case "failed":
+            return _failed(job, told)
+    return _unchanged(job, Refused(reason=f"unknown outcome {told.outcome!r}"))
+
+
+def _end(job: Job, told: Reported, state: State) -> Decision:
+    ended = replace(
+        job,
+        state=state,
+        ended_at=told.now,
+        result=told.result,
+        messages=told.messages,
+        error=told.error if state is State.FAILED else None,
+        models=told.models or job.models,
+    )
+    return _with(ended, Accepted(), AttemptEnded(outcome=told.outcome), *_purge(job), Ended())
+
+
+def _failed(job: Job, told: Reported) -> Decision:
+    error = told.error or {}
+    limit = MAX_ATTEMPTS_OUT_OF_MEMORY if error.get("code") == "out_of_memory" else MAX_ATTEMPTS
+    if not error.get("retryable") or (job.attempts >= limit and job.state is not State.CANCELING):
+        return _end(job, told, State.FAILED)
+    if job.state is State.CANCELING:
+        return _end(job, told, State.CANCELED)
+    wait = backoff_seconds(job.attempts, told.jitter)
+    again = replace(_back(job), token=None, worker=None, delivery=None)
+    return _with(again, Accepted(), AttemptEnded(outcome="failed"), *_purge(job), RunAfter(seconds=wait))
+
+
+def _returned(job: Job, told: Reported) -> Decision:
+    if job.state is State.CANCELING:
+        return _end(job, told, State.CANCELED)
+    again = replace(job, token=None, worker=None, delivery=None, attempts=max(job.attempts - 1, 0))
+    ended = AttemptEnded(outcome="returned")
+    if job.state.waiting:  # the sweep was faster: the job already waits under a newer epoch
+        return _with(again, Accepted(), ended)
+    return _with(_back(again), Accepted(), ended, RunAfter(seconds=0.0))
+
+
+def _cancel(job: Job, asked: CancelAsked) -> Decision:
+    if job.state.terminal:
+        return _unchanged(job)
+    still_running = (
+        (InterruptWorker(worker=job.worker, token=job.token),) if job.worker is not None and job.token is not None else ()
+    )
+    if job.state.waiting:
+        canceled = replace(job, state=State.CANCELED, epoch=job.epoch + 1, ended_at=asked.now)
+        return _with(canceled, *_purge(job), *still_running, Ended(hidden=True))
+    if job.state is State.CANCELING:
+        return _unchanged(job, *still_running)
+    return _with(replace(job, state=State.CANCELING), *still_running)
+
+
+def _token_missing(job: Job, found: TokenMissing) -> Decision:
+    if job.state is State.CANCELING:
+        return _with(replace(job, state=State.CANCELED, ended_at=found.now), AttemptEnded(outcome="lost"), Ended())
+    if job.state in (State.RELEASED, State.RUNNING):
+        return _with(_back(job), RunAfter(seconds=0.0))
+    return _unchanged(job)
+
+
+def _back(job: Job) -> Job:
+    return replace(job, state=State.QUEUED, epoch=job.epoch + 1)
+
+
+def _purge(job: Job) -> tuple[PurgeToken, ...]:
+    """While a job runs its worker holds the token and acknowledges it; only a waiting job's has to be taken back."""
+    return (PurgeToken(),) if job.state is State.RELEASED else ()
+
+
+def _unchanged(job: Job, *effects: Effect) -> Decision:
+    return Decision(job=job, effects=effects)
+
+
+def _with(job: Job, *effects: Effect) -> Decision:
+    return Decision(job=job, effects=effects)

@@ -1,0 +1,147 @@
+"""Carries out what jobs/machine.py decides: rows inside the transaction, everything else after its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+from limner import logs
+from limner.bus.port import Bus
+from limner.db import files as file_rows
+from limner.db import jobs as rows
+from limner.db.jobs import Held
+from limner.db.release import Released
+from limner.db.session import Connection
+from limner.jobs.machine import (
+    Accepted,
+    AttemptEnded,
+    Decision,
+    Ended,
+    Event,
+    Granted,
+    InterruptWorker,
+    PurgeToken,
+    Refused,
+    RunAfter,
+    decide,
+)
+from limner.jobs.model import Job, State
+from limner.services.live import LiveEvents
+from limner.services.release import Release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a transaction did to a job, for `announce`. `remaining`: the tenant's open jobs after it."""
+
+    before: Job
+    decision: Decision
+    remaining: int
+    released: list[Released]
+
+    @property
+    def job(self) -> Job:
+        return self.decision.job
+
+    @property
+    def answer(self) -> Granted | Accepted | Refused | None:
+        return self.decision.answer
+
+    @property
+    def ended(self) -> Ended | None:
+        return next((effect for effect in self.decision.effects if isinstance(effect, Ended)), None)
+
+
+class Life:
+    """One per gateway: every change of a job that exists goes through here."""
+
+    def __init__(self, bus: Bus, release: Release) -> None:
+        self.live = LiveEvents(bus)
+        self.release = release
+
+    def change(
+        self, connection: Connection, held: Held, event: Event, *, files: Sequence[Mapping[str, Any]] = ()
+    ) -> Change:
+        """Inside a transaction: lets the machine decide, and writes the rows. `announce` must follow the commit.
+
+        files: what the job has written, kept if this is its end (see db.files.confirm).
+        """
+        decision = decide(held.job, event)
+        if decision.job is held.job:
+            remaining = rows.open_jobs(connection, held.job.tenant)
+            return Change(before=held.job, decision=decision, remaining=remaining, released=[])
+        self._write(connection, held, decision, files)
+        ended = any(isinstance(effect, Ended) for effect in decision.effects)
+        tenant = held.job.tenant
+        remaining = rows.count_out(connection, tenant) if ended else rows.open_jobs(connection, tenant)
+        made_room = held.job.state is State.RELEASED or decision.job.state is State.QUEUED
+        released = self.release.next_jobs(connection) if made_room else []
+        return Change(before=held.job, decision=decision, remaining=remaining, released=released)
+
+    def _write(
+        self, connection: Connection, held: Held, decision: Decision, files: Sequence[Mapping[str, Any]]
+    ) -> None:
+        run_after: float | None = None
+        hidden = False
+        for effect in decision.effects:
+            match effect:
+                case RunAfter(seconds=seconds):
+                    run_after = seconds
+                case AttemptEnded(outcome=outcome):
+                    rows.end_attempt(connection, held, outcome)
+                case Granted():
+                    rows.start_attempt(connection, held, decision.job)
+                case Ended(hidden=is_hidden):
+                    hidden = is_hidden
+                    if held.job.attempts:
+                        file_rows.confirm(connection, held.job.tenant, held.job.id, files)
+                        file_rows.drop_reserved(connection, held.job.id)
+                case _:
+                    pass
+        rows.save(connection, held, decision.job, run_after=run_after, hidden=hidden)
+
+    async def announce(self, change: Change, *, last_seq: int = 0) -> None:
+        """After the commit: tokens out and back, interrupts, log lines and live events, in this order."""
+        job = change.job
+        if any(isinstance(effect, PurgeToken) for effect in change.decision.effects):
+            self.release.take_back([Released(id=job.id, pool=job.pool, lane=job.lane, epoch=job.epoch)])
+        self.release.publish(change.released)
+        for effect in change.decision.effects:
+            if isinstance(effect, InterruptWorker):
+                await self.live.interrupt(effect.worker, job.id, effect.token)
+        if change.ended is not None:
+            _log_end(job)
+            if change.ended.hidden:
+                await self.live.queue_changed(job.tenant, change.remaining)
+            else:
+                await self.live.ended(job, change.remaining, last_seq)
+        elif job.state is not change.before.state:
+            _log_step(job)
+            await self.live.queue_changed(job.tenant, change.remaining)
+
+
+def _log_end(job: Job) -> None:
+    began = job.started_at or job.created_at
+    _log(job, (job.ended_at - began).total_seconds() if job.ended_at else None)
+
+
+def _log_step(job: Job) -> None:
+    """A running job's duration is how long it waited."""
+    waited = job.state is State.RUNNING and job.started_at
+    _log(job, (job.started_at - job.created_at).total_seconds() if waited and job.started_at else None)
+
+
+def _log(job: Job, seconds: float | None) -> None:
+    logs.job_phase(
+        job.state.value,
+        job_id=job.id,
+        prompt_id=job.prompt_id,
+        duration_ms=None if seconds is None else round(seconds * 1000, 3),
+        model=job.models[0] if job.models else None,
+        error=str(job.error.get("exception_message", "")).strip() or None if job.error else None,
+        tenant=job.tenant,
+        attempt=job.attempts,
+        worker=job.worker,
+    )
