@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: torch, no files, no network."""

@@ -1,0 +1,1 @@
+"""The node library, a function per node, a file per subject."""

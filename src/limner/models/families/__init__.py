@@ -1,0 +1,1 @@
+"""A file per model family; `limner.models.family.detect` asks each."""
