@@ -218,7 +218,8 @@ def custom_check(class_type: str, inputs: dict[str, Any], types: dict[str, Any])
         return "no images please" if types.get("a") == "IMAGE" else True
     if inputs["mode"] == "raise":
         raise RuntimeError("validator raised")
-    return {"text": "reason given by the node", "false": False}.get(inputs["mode"], True)
+    answers: dict[str, bool | str] = {"text": "reason given by the node", "false": False}
+    return answers.get(inputs["mode"], True)
 
 
 def list_node(name: str, count: int) -> NodeSpec:

@@ -27,7 +27,7 @@ from limner.engine.events import (
     StepDone,
     Warned,
 )
-from limner.engine.failure import Failure, shown_inputs
+from limner.engine.failure import Failure, check_shown, shown_inputs
 from limner.errors import Interrupted, RunError
 from limner.graph.keys import content_keys, passed_links
 from limner.graph.spec import NodeSpec, NodeType, Result
@@ -181,6 +181,7 @@ class _Run:
             kind = self.kind(node)
             self.gather(node, kind.spec, inputs)
             returned = kind.call(inputs, self.context(ref))
+            check_shown(returned)
         except Interrupted:
             return RunInterrupted(
                 node=ref, node_type=node.class_type, executed=tuple(self.executed), timestamp_ms=_now_ms()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from limner.errors import LimnerError
+from limner.graph.spec import Result
 
 MAX_TEXT = 10_000
 MAX_FRAMES = 100
@@ -46,8 +49,16 @@ def shown_inputs(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: [_shown(value)] for name, value in inputs.items()}
 
 
+def check_shown(result: Result) -> None:
+    """Raises TypeError or ValueError where what a node wants shown is not lists of JSON data: else none can send it."""
+    for name, value in (result.ui or {}).items():
+        if not isinstance(value, list):
+            raise TypeError(f"ui[{name!r}] must be a list, not {type(value).__name__}")
+        json.dumps(value, allow_nan=False)
+
+
 def _shown(value: Any) -> Any:
-    if value is None or isinstance(value, int | float | bool):
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return _text(value)
 

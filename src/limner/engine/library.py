@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from limner.graph.spec import NodeSpec, NodeType
+from limner.graph.spec import NodeSpec, NodeType, kind_of
 
 
 class NodeLibrary(Mapping[str, NodeType]):
@@ -18,7 +18,7 @@ class NodeLibrary(Mapping[str, NodeType]):
     @classmethod
     def of(cls, functions: Iterable[Callable[..., Any]]) -> NodeLibrary:
         """From functions that `@node` has marked."""
-        return cls(function.node for function in functions)  # type: ignore[attr-defined]
+        return cls(map(kind_of, functions))
 
     @cached_property
     def specs(self) -> Mapping[str, NodeSpec]:

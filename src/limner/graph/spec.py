@@ -308,6 +308,14 @@ def node(
     return mark
 
 
+def kind_of(function: Callable[..., Any]) -> NodeType:
+    """The node that `@node` made of a function."""
+    kind = getattr(function, "node", None)
+    if not isinstance(kind, NodeType):
+        raise TypeError(f"{function!r} is no node: @node is missing")
+    return kind
+
+
 def _input(node_name: str, parameter: inspect.Parameter, hint: Any) -> InputSpec:
     marker = _marker(hint)
     if marker is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from limner.graph.spec import NodeSpec, Result, node
+from limner.graph.spec import NodeSpec, Result, kind_of, node
 from limner.graph.types import Choices, Files, Flag, Float, Hidden, InputFiles, Int, Socket, Text, joins
 from tests.support import toys
 from tests.support.recordings import DATA, recording
@@ -37,7 +37,7 @@ def test_a_signature_gives_what_a_node_class_gave_in_comfyui() -> None:
         for exchange in recording("33")["exchanges"]
         if exchange["request"]["path"] == "/object_info/ApTypes"
     ]
-    assert [toys.ap_types.node.spec.object_info()] == recorded
+    assert [kind_of(toys.ap_types).spec.object_info()] == recorded
 
 
 @node("Everything", category="toy", display_name="All of it", fingerprint=lambda ctx, name: (ctx, name))
@@ -60,7 +60,7 @@ def everything(
 
 
 def test_every_marker_shows_as_comfyui_shows_it() -> None:
-    info = everything.node.spec.object_info()
+    info = kind_of(everything).spec.object_info()
     assert info["input"] == {
         "required": {
             "model": ["MODEL", {}],
@@ -82,7 +82,7 @@ def test_every_marker_shows_as_comfyui_shows_it() -> None:
 
 
 def test_what_json_alone_loses_is_kept() -> None:
-    spec = everything.node.spec
+    spec = kind_of(everything).spec
     back = NodeSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert back == spec
     assert (back.input["ckpt"].folder, back.input["name"].upload) == ("checkpoints", "image")
@@ -91,12 +91,12 @@ def test_what_json_alone_loses_is_kept() -> None:
 
 
 def test_a_node_gets_its_context_and_gives_its_values() -> None:
-    result = everything.node.call({"model": "m", "kind": "x", "ckpt": "c", "name": "f", "prompt": {}}, "context")
+    result = kind_of(everything).call({"model": "m", "kind": "x", "ckpt": "c", "name": "f", "prompt": {}}, "context")
     assert result == Result(values=("m", ("context", 0, {})))
 
 
 def test_a_fingerprint_asks_for_what_it_names() -> None:
-    assert everything.node.fingerprint({"name": "a.png", "seed": 1}, "context") == ("context", "a.png")
+    assert kind_of(everything).fingerprint({"name": "a.png", "seed": 1}, "context") == ("context", "a.png")
 
 
 def test_a_wrong_number_of_values_is_told() -> None:
@@ -105,7 +105,12 @@ def test_a_wrong_number_of_values_is_told() -> None:
         return (1,)
 
     with pytest.raises(TypeError, match="Two returned 1 values and declares 2 outputs"):
-        two.node.call({}, None)
+        kind_of(two).call({}, None)
+
+
+def test_a_plain_function_is_no_node() -> None:
+    with pytest.raises(TypeError, match="@node is missing"):
+        kind_of(len)
 
 
 def test_a_parameter_without_marker_is_refused() -> None:
