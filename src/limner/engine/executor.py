@@ -93,9 +93,10 @@ class _Run:
         self.specs: dict[str, NodeSpec] = {name: kind.spec for name, kind in library.items()}
         self.keys: dict[str, str] = {}
         self.cached: dict[str, Cached] = {}  # there before the run began
-        self.shown: dict[str, Cached] = {}  # results with something to show
+        self.shown: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # ui and meta of results that have one
         self.values: dict[str, tuple[Any, ...]] = {}  # what nodes still to run will ask for
         self.users: dict[str, int] = {}  # how many links still to be served each node has
+        self.fed_by: dict[str, list[str]] = {}
         self.executed: list[str] = []
         self.output_keys: list[str] = []
 
@@ -106,6 +107,7 @@ class _Run:
         agenda = Agenda(self.uncached_feeders, self.is_output)
         for output in outputs:
             agenda.add(output)
+        self.cached = {output: self.cached[output] for output in outputs if output in self.cached}  # pins no others
         end: End | None = None
         while end is None:
             node_id = agenda.next()
@@ -118,8 +120,8 @@ class _Run:
         shown = {node_id: self.shown[node_id] for node_id in self.workflow.nodes if node_id in self.shown}
         return RunResult(
             end=end,
-            outputs={node_id: dict(result.ui or {}) for node_id, result in shown.items()},
-            meta={node_id: result.meta for node_id, result in shown.items()},
+            outputs={node_id: ui for node_id, (ui, _) in shown.items()},
+            meta={node_id: meta for node_id, (_, meta) in shown.items()},
         )
 
     def look_up(self) -> None:
@@ -150,17 +152,20 @@ class _Run:
         """The nodes to run before this one. Keeps at hand what it will take from the cache."""
         if node_id in self.cached:
             return
-        for feeder in self.feeders(self.workflow.nodes[node_id]):
-            if feeder not in self.workflow.nodes:
-                continue  # the node itself will fail on it
+        for feeder in self.feeders(node_id):
             self.users[feeder] = self.users.get(feeder, 0) + 1
             if feeder in self.cached:
                 self.values[feeder] = self.cached[feeder].values
             else:
                 yield feeder
 
-    def feeders(self, node: Node) -> Iterator[str]:
-        return (link.node_id for _, link in passed_links(node, self.specs.get(node.class_type)))
+    def feeders(self, node_id: str) -> list[str]:
+        """The nodes that this one links to, one for each link; it will fail by itself on those that do not exist."""
+        if node_id not in self.fed_by:
+            node = self.workflow.nodes[node_id]
+            links = passed_links(node, self.specs.get(node.class_type))
+            self.fed_by[node_id] = [link.node_id for _, link in links if link.node_id in self.workflow.nodes]
+        return self.fed_by[node_id]
 
     def do(self, node: Node) -> End | None:
         """Runs a node or takes its result from the cache. Gives the end of the run if it ends here."""
@@ -172,7 +177,7 @@ class _Run:
                 self.emit(NodeOutput(node=ref, ui=result.ui, cached=True))
             self.emit(NodeFinished(node=ref, cached=True))
             if node.id not in self.cached:
-                self.release_feeders(node)
+                self.release_feeders(node.id)
             return None
         self.emit(NodeStarted(node=ref))
         inputs: dict[str, Any] = {}
@@ -228,11 +233,11 @@ class _Run:
         if returned.ui:
             self.emit(NodeOutput(node=ref, ui=returned.ui))
         self.emit(NodeFinished(node=ref))
-        self.release_feeders(node)
+        self.release_feeders(node.id)
 
-    def release_feeders(self, node: Node) -> None:
+    def release_feeders(self, node_id: str) -> None:
         """Lets go of values that no node will ask for any more; the cache may still keep them."""
-        for feeder in self.feeders(node):
+        for feeder in self.feeders(node_id):
             self.users[feeder] -= 1
             if self.users[feeder] == 0:
                 del self.values[feeder]
@@ -244,7 +249,7 @@ class _Run:
 
     def show(self, node_id: str, result: Cached) -> None:
         if result.ui:
-            self.shown[node_id] = result
+            self.shown[node_id] = (result.ui, result.meta)
 
     def end(self, waiting: Sequence[str]) -> RunSucceeded | RunFailed:
         """The end when nothing is ready: success, unless nodes wait for each other."""

@@ -142,24 +142,25 @@ def is_editor_format(raw: Any) -> bool:
 
 def unfit(value: Any) -> str | None:
     """What makes JSON data impossible to keep or to answer with: nested too deep, or text that no encoding can hold."""
-    stack = [(value, 0)]
-    while stack:
-        here, depth = stack.pop()
-        if isinstance(here, str):
-            if not _is_text(here):
-                return "text that is not valid Unicode"
-        elif isinstance(here, int):
-            if here.bit_length() > MAX_BITS:
-                return "a number too large to be written"
-        elif isinstance(here, dict | list):
-            if depth > MAX_NESTING:
-                return f"values nested more than {MAX_NESTING} deep"
-            if isinstance(here, dict):
-                stack.extend((key, depth + 1) for key in here)
-                stack.extend((each, depth + 1) for each in here.values())
-            else:
-                stack.extend((each, depth + 1) for each in here)
-    return None
+    level = [value]
+    for _ in range(MAX_NESTING + 2):
+        if not level:
+            return None
+        inner: list[Any] = []
+        for here in level:
+            if isinstance(here, str):
+                if not _is_text(here):
+                    return "text that is not valid Unicode"
+            elif isinstance(here, int):
+                if here.bit_length() > MAX_BITS:
+                    return "a number too large to be written"
+            elif isinstance(here, list):
+                inner.extend(here)
+            elif isinstance(here, dict):
+                inner.extend(here)
+                inner.extend(here.values())
+        level = inner
+    return f"values nested more than {MAX_NESTING} deep"
 
 
 def holds_infinity(value: Any) -> bool:
