@@ -47,7 +47,11 @@ class Files(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class RunContext:
-    """Handed to every node that asks for it by a parameter annotated `RunContext`."""
+    """Handed to every node that asks for it by a parameter named `ctx`.
+
+    One object serves the nodes of a run, one after the other: `node` is the one that runs now, and `previews` may
+    change at any time.
+    """
 
     prompt_id: str
     tenant: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from limner.engine.agenda import Agenda
@@ -56,7 +55,7 @@ class Executor:
     ) -> RunResult:
         """Runs a validated workflow to its end, here and now; what happens is told through `emit`.
 
-        `ctx` is the context to hand to nodes; its node, on_step, on_warning and check are set for each of them.
+        `ctx` is the context that nodes get; its node, on_step, on_warning and check are set here.
         `interrupted` is asked before each node and at each progress call. Whatever a node raises becomes a RunFailed,
         but for KeyboardInterrupt, which passes. Raises WorkflowInvalid where `workflow` is no graph of nodes.
         """
@@ -65,6 +64,7 @@ class Executor:
             return run.go(outputs)
         finally:
             self._made_for = (ctx.tenant, run.output_keys)
+            run.let_go()
 
     def retract(self) -> None:
         """Takes the last run's output nodes out of the cache: its end was refused, so its files will not be kept."""
@@ -88,6 +88,7 @@ class _Run:
         self.cache = cache
         self.workflow = workflow
         self.ctx = ctx
+        ctx.on_step, ctx.on_warning, ctx.check = self.on_step, self.on_warning, self.check
         self.emit = emit
         self.interrupted = interrupted
         self.specs: dict[str, NodeSpec] = {name: kind.spec for name, kind in library.items()}
@@ -242,6 +243,11 @@ class _Run:
             if self.users[feeder] == 0:
                 del self.values[feeder]
 
+    def let_go(self) -> None:
+        """Drops all values: the context still refers to this run, and large ones must not wait for the collector."""
+        self.values.clear()
+        self.cached.clear()
+
     def keep(self, node_id: str, result: Cached) -> None:
         if self.users.get(node_id):
             self.values[node_id] = result.values
@@ -281,15 +287,17 @@ class _Run:
         )
 
     def context(self, ref: NodeRef) -> RunContext:
-        def on_step(value: float, maximum: float, preview: tuple[str, bytes] | None) -> None:
-            self.emit(StepDone(node=ref, value=value, maximum=maximum))
-            if preview is not None:
-                self.emit(PreviewReady(node=ref, image_type=preview[0], data=preview[1]))
+        """The run's one context, turned to this node."""
+        self.ctx.node = ref
+        return self.ctx
 
-        def on_warning(text: str) -> None:
-            self.emit(Warned(node=ref, text=text))
+    def on_step(self, value: float, maximum: float, preview: tuple[str, bytes] | None) -> None:
+        self.emit(StepDone(node=self.ctx.node, value=value, maximum=maximum))
+        if preview is not None:
+            self.emit(PreviewReady(node=self.ctx.node, image_type=preview[0], data=preview[1]))
 
-        return replace(self.ctx, node=ref, on_step=on_step, on_warning=on_warning, check=self.check)
+    def on_warning(self, text: str) -> None:
+        self.emit(Warned(node=self.ctx.node, text=text))
 
     def check(self) -> None:
         if self.interrupted():

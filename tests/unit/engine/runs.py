@@ -40,7 +40,7 @@ class Bench:
         if outputs is None:
             checked = validate(workflow, CATALOGUE, input_files=["a.png"])
             workflow, outputs = checked.workflow, checked.outputs
-        ctx = RunContext(
+        self.ctx = RunContext(
             prompt_id="p",
             tenant=tenant,
             node=NodeRef.plain(""),
@@ -50,7 +50,7 @@ class Bench:
         )
         self.events = []
         return self.executor.run(
-            workflow=workflow, outputs=outputs, ctx=ctx, emit=self.events.append, interrupted=interrupted
+            workflow=workflow, outputs=outputs, ctx=self.ctx, emit=self.events.append, interrupted=interrupted
         )
 
     @property

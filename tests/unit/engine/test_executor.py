@@ -187,6 +187,21 @@ def test_steps_previews_and_warnings_are_told_in_order() -> None:
     assert kinds == [RunStarted, NodesCached, *told, RunSucceeded]
 
 
+def test_a_node_learns_at_once_that_somebody_watches() -> None:
+    seen = []
+
+    @node("Watch", category="toy", outputs=(), output_node=True)
+    def watch(ctx: RunContext) -> None:
+        for step in range(2):
+            seen.append(ctx.previews)
+            here.ctx.previews = True
+            ctx.progress(step, 2)
+
+    here = Bench(library=NodeLibrary.of([watch]))
+    here.run(graph(n1=("Watch", {})), ("1",))
+    assert seen == [False, True]
+
+
 def test_an_interrupt_before_a_node_stops_it_from_being_called() -> None:
     here = bench()
     workflow = graph(n1=("Make", {}), n2=("Show", {"value": ["1", 0]}))
