@@ -305,6 +305,9 @@ def _targets(finding: _Finding) -> Iterator[str]:
 
 
 def _converted(node: dict[str, Any], finding: _Finding | None) -> dict[str, Any]:
+    inputs = node.get("inputs")
+    if not isinstance(inputs, dict):  # no run needs this node
+        return {**node, "inputs": {}}
     if finding is None or not finding.changed:
         return node
-    return {**node, "inputs": {**node["inputs"], **finding.changed}}
+    return {**node, "inputs": {**inputs, **finding.changed}}

@@ -66,12 +66,12 @@ def seconds(size: int) -> float:
     agenda = Agenda(
         lambda each: feeders.get(each, ["hub"] if each.startswith("out") else []), lambda each: each[0] == "o"
     )
-    start = time.perf_counter()
+    start = time.process_time()
     for number in range(size):
         agenda.add(f"out {number}")
     while (node := agenda.next()) is not None:
         agenda.finish(node)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_a_hub_between_many_nodes_takes_linear_time() -> None:

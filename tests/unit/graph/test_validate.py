@@ -14,8 +14,10 @@ from limner.errors import WorkflowInvalid, WorkflowIsEditorFormat
 from limner.graph.catalogue import Catalogue
 from limner.graph.spec import InputSpec, NodeSpec, OutputSpec
 from limner.graph.validate import Validated, validate
+from limner.graph.workflow import Workflow
 from tests.support import toys
 from tests.support.recordings import comparable, prompts, recording
+from tests.support.workflows import any_workflows, json_values, likely_workflows, node_ids
 
 CATALOGUE = toys.catalogue()
 TYPES = {"i": 2, "f": 0.5, "s": "x", "b": True, "c": "one"}
@@ -225,6 +227,12 @@ def test_an_unknown_checkpoint_is_not_in_the_list() -> None:
     assert faults_of(prompt, "7") == {"ckpt_name": "value_not_in_list"}
 
 
+def test_a_node_that_no_output_needs_may_be_any_rubbish() -> None:
+    rubbish = {"8": {"class_type": "ApInt", "inputs": [1]}, "9": {"class_type": "ApInt"}}
+    found = validate({**types_node(), **rubbish}, CATALOGUE)
+    assert set(Workflow.parse(found.workflow).nodes) == {"1", "8", "9"}
+
+
 def test_the_editors_format_is_recognised_and_the_way_out_named() -> None:
     saved = {"last_node_id": 9, "nodes": [{"id": 1, "type": "KSampler"}], "links": [], "version": 0.4}
     with pytest.raises(WorkflowIsEditorFormat, match=r"Workflow > Export \(API\)"):
@@ -281,9 +289,9 @@ def chain(length: int) -> dict[str, Any]:
 def seconds(prompt: dict[str, Any]) -> float:
     best = 1e9
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         validate(prompt, CATALOGUE)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return best
 
 
@@ -303,28 +311,8 @@ def test_thousands_of_bad_nodes_and_outputs_give_an_answer_that_stays_small() ->
     assert sum(len(each["dependent_outputs"]) for each in refused.value.node_errors.values()) < 64 * 2_100
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=10,
-)
-node_ids = st.sampled_from(["1", "2", "3", "4"])
-links = st.tuples(node_ids, st.integers(-1, 2) | json_values).map(list)
-class_types = st.sampled_from([*CATALOGUE.nodes, "Nope"]) | json_values
-input_names = st.sampled_from(sorted({name for spec in CATALOGUE.nodes.values() for name in spec.input}))
-inputs = st.dictionaries(
-    input_names, links | json_values | st.builds(lambda v: {"__value__": v}, json_values), max_size=6
-)
-nodes = st.fixed_dictionaries(
-    {"class_type": class_types, "inputs": inputs | json_values}, optional={"_meta": json_values}
-)
-
-
 @settings(max_examples=300, deadline=None)
-@given(
-    prompt=json_values | st.dictionaries(node_ids, nodes | json_values, max_size=4),
-    targets=st.none() | st.lists(node_ids | json_values, max_size=2),
-)
+@given(prompt=any_workflows, targets=st.none() | st.lists(node_ids | json_values, max_size=2))
 def test_any_json_ends_in_an_answer_that_json_can_hold(prompt: Any, targets: Any) -> None:
     try:
         found = validate(prompt, CATALOGUE, targets=targets, custom_check=toys.custom_check)
@@ -337,18 +325,12 @@ def test_any_json_ends_in_an_answer_that_json_can_hold(prompt: Any, targets: Any
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    prompt=st.dictionaries(
-        node_ids,
-        st.fixed_dictionaries({"class_type": st.sampled_from([*CATALOGUE.nodes]), "inputs": inputs}),
-        min_size=1,
-        max_size=4,
-    )
-)
+@given(prompt=likely_workflows)
 def test_what_was_accepted_is_accepted_again_unchanged(prompt: Any) -> None:
     try:
         found = validate(prompt, CATALOGUE)
     except WorkflowInvalid:
         return
+    Workflow.parse(found.workflow)
     again = validate(found.workflow, CATALOGUE)
     assert (again.workflow, again.outputs) == (found.workflow, found.outputs)
