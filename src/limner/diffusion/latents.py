@@ -26,12 +26,13 @@ class Latent(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentFormat:
-    """A family's latent space. stride: edge in pixels of one place. rgb: a linear guess at the colours of a channel."""
+    """A family's latent space. stride: edge in pixels of one place. rgb, rgb_bias: a linear guess at colours, -1..1."""
 
     channels: int
     stride: int
     scale: float
     rgb: tuple[tuple[float, float, float], ...] = ()
+    rgb_bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def into_network(self, samples: Tensor) -> Tensor:
         """Latents of the VAE, in the units that the network was trained on."""
@@ -57,8 +58,8 @@ class LatentFormat:
 
     def colours(self, x: Tensor) -> Tensor:
         """A rough picture of x, in the network's units: (B, C, h, w) to (B, h, w, 3) uint8, one pixel a place."""
-        mix = torch.tensor(self.rgb, dtype=x.dtype, device=x.device)
-        picture = torch.einsum("bchw,ck->bhwk", x, mix)
+        mix, bias = torch.tensor(self.rgb).to(x), torch.tensor(self.rgb_bias).to(x)
+        picture = torch.einsum("bchw,ck->bhwk", x, mix) + bias
         return ((picture + 1) / 2).clamp(0, 1).mul(255).to(torch.uint8)
 
 

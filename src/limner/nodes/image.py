@@ -46,8 +46,6 @@ def scale_image(
     check_room(len(image), height, width, image.shape[-1])
     if crop == "center":
         image = cut_to_proportions(image, width, height)
-        if 0 in image.shape:
-            raise UnfitInput(f"the picture is too narrow to be cut to the proportions {width}x{height}")
     return scale(image, width, height, upscale_method)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from limner import graph, nodes
+from limner.engine.library import NodeLibrary
 from limner.graph.catalogue import Catalogue
 from limner.graph.spec import NodeType
 from limner.models.files import ModelFolders
@@ -20,16 +21,16 @@ from limner.models.files import ModelFolders
 SHIPPED = Path(graph.__file__).parent / "core_catalogue.json"
 
 
-def load() -> dict[str, NodeType]:
-    """Every node of Limner by its class name: whatever `@node` has marked in this folder's modules."""
-    library: dict[str, NodeType] = {}
+def load() -> NodeLibrary:
+    """Every node of Limner: whatever `@node` has marked in this folder's modules."""
+    kinds: dict[str, NodeType] = {}
     for found in pkgutil.iter_modules(nodes.__path__):
         if found.name == "library":
             continue
         module = importlib.import_module(f"{nodes.__name__}.{found.name}")
-        kinds = (getattr(each, "node", None) for each in vars(module).values())
-        library |= {kind.spec.name: kind for kind in kinds if isinstance(kind, NodeType)}
-    return dict(sorted(library.items()))
+        marked = (getattr(each, "node", None) for each in vars(module).values())
+        kinds |= {kind.spec.name: kind for kind in marked if isinstance(kind, NodeType)}
+    return NodeLibrary(kind for _, kind in sorted(kinds.items()))
 
 
 def catalogue(library: Mapping[str, NodeType], folders: ModelFolders) -> Catalogue:

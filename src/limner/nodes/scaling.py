@@ -28,11 +28,12 @@ def fitting_size(image: Tensor, width: int, height: int) -> tuple[int, int]:
 
 
 def cut_to_proportions(image: Tensor, width: int, height: int) -> Tensor:
-    """The middle of a picture, as large as its proportions equal width : height."""
+    """The middle of a picture, as large as its proportions equal width : height; at least a pixel is left."""
     now_height, now_width = image.shape[1:3]
     now, wanted = now_width / now_height, width / height
     left = round((now_width - now_width * (wanted / now)) / 2) if now > wanted else 0
     top = round((now_height - now_height * (now / wanted)) / 2) if now < wanted else 0
+    left, top = min(left, (now_width - 1) // 2), min(top, (now_height - 1) // 2)
     return image[:, top : now_height - top, left : now_width - left]
 
 

@@ -158,6 +158,17 @@ def test_the_native_size_comes_from_the_metadata(weights: dict[str, torch.Tensor
     assert model.native_size == 64
 
 
+def test_a_file_may_tell_what_colours_its_latents_mean(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    rows = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0.5, -1, 0]]
+    layout.save(tmp_path / "checkpoints/a.safetensors", weights, config={"latent_rgb": rows})
+    layout.save(tmp_path / "checkpoints/b.safetensors", weights, config={"latent_rgb": rows[1:]})
+    library = ModelLibrary(ModelFolders([tmp_path]), CPU)
+    latents = library.checkpoint("a.safetensors")[0].latents
+    assert latents.colours(torch.zeros(1, 4, 1, 1)).flatten().tolist() == [191, 0, 127]
+    with pytest.raises(ModelFileError, match="latent_rgb with 3 channels"):
+        library.checkpoint("b.safetensors")
+
+
 def test_old_files_name_the_text_encoder_without_its_last_prefix(
     weights: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:

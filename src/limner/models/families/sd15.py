@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -86,7 +87,7 @@ class Sd15(Family):
             name=header.path.name,
             network=network,
             prediction=prediction(header),
-            latents=self.latents,
+            latents=_with_own_colours(self.latents, header),
             device=devices.device,
             dtype=dtype,
             context_width=config["cross_attention_dim"],
@@ -210,6 +211,20 @@ def prediction(header: Header) -> Prediction:
     told = header.metadata.get("modelspec.prediction_type", "")
     kind = Velocity if "v_pred" in header or told in {"v", "v_prediction"} else Epsilon
     return kind(scaled_linear(0.00085, 0.012, steps=1000))
+
+
+def _with_own_colours(latents: LatentFormat, header: Header) -> LatentFormat:
+    """The format with the file's own guess at colours, if it has one: `latent_rgb`, a row per channel, then the bias."""
+    told = header.told().get("latent_rgb")
+    if told is None:
+        return latents
+    try:
+        *rows, bias = [(float(red), float(green), float(blue)) for red, green, blue in told]
+    except (TypeError, ValueError) as error:
+        raise header.fault("its metadata limner.config says latent_rgb that is not rows of three numbers") from error
+    if len(rows) != latents.channels:
+        raise header.fault(f"its metadata limner.config says latent_rgb with {len(rows)} channels and a bias")
+    return replace(latents, rgb=tuple(rows), rgb_bias=bias)
 
 
 def _check(header: Header) -> None:
