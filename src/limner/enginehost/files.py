@@ -44,9 +44,6 @@ class RunFiles:
         subfolder, stem = split_prefix(fill_tokens(prefix, width=width, height=height, now=self._now))
         if type == "temp":
             names = self._temp_names(subfolder, stem, extension, count)
-        elif BATCH in stem:
-            stems = [stem.replace(BATCH, str(number)) for number in range(count)]
-            names = [name for one in stems for name in self._ask(subfolder, one, extension, 1)]
         else:
             names = self._ask(subfolder, stem, extension, count)
         files = [SavedFile(path=self._path(extension), type=type, **name) for name in names]

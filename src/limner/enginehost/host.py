@@ -34,7 +34,7 @@ from limner.enginehost import protocol
 from limner.enginehost.channel import Channel
 from limner.enginehost.files import RunFiles
 from limner.enginehost.protocol import EngineInfo, Frame, RunRequest
-from limner.errors import Interrupted, Unavailable
+from limner.errors import BadName, Interrupted
 
 RELIST_SECONDS = 3.0
 OUTCOMES = {RunSucceeded: "succeeded", RunFailed: "failed", RunInterrupted: "interrupted"}
@@ -81,7 +81,7 @@ class Host:
         loaded = self._load()
         self._ready = True
         self.announce()
-        loaded.preload()
+        threading.Thread(target=loaded.preload, name="preload", daemon=True).start()
         while True:
             frame = self._work.get()
             if frame.kind == protocol.RUN:
@@ -177,7 +177,7 @@ class Host:
             if (answer["run"], answer["call"]) != (run, call):
                 continue  # the answer to a question of a run that was interrupted
             if not answer["ok"]:
-                raise Unavailable(f"no names for output files: {answer['reason']}")
+                raise BadName(answer["reason"])
             return [{"filename": n["filename"], "subfolder": n["subfolder"]} for n in answer["names"]]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.enginehost.files import split_prefix
+from limner.enginehost.files import BATCH, split_prefix
 from limner.enginehost.protocol import RunRequest
 from limner.errors import LimnerError
 from limner.graph.catalogue import Catalogue
@@ -110,10 +110,9 @@ class _Desk:
         last = self._last.get(key) or largest_number(self._out / wanted.subfolder, wanted.prefix)
         self._last[key] = last + wanted.count
         numbers = range(last + 1, last + wanted.count + 1)
-        return [
-            {"filename": f"{wanted.prefix}_{number:05}_{wanted.extension}", "subfolder": wanted.subfolder}
-            for number in numbers
-        ]
+        prefixes = [wanted.prefix.replace(BATCH, str(index)) for index in range(wanted.count)]
+        names = [f"{prefix}_{number:05}_{wanted.extension}" for prefix, number in zip(prefixes, numbers, strict=True)]
+        return [{"filename": name, "subfolder": wanted.subfolder} for name in names]
 
     def take(self, files: list[dict[str, str]]) -> None:
         for file in files:

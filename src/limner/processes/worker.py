@@ -33,7 +33,9 @@ async def work(settings: Settings) -> None:
     worker_id = settings.worker_id or _own_id()
     scratch = _scratch(settings, worker_id)
     config = WorkerConfig(id=worker_id, pool=settings.pool, scratch=scratch, output=settings.output_dir)
-    bus = await JetStreamBus.connect(settings.nats_url, inbox=worker_id)
+    bus = await JetStreamBus.connect(
+        settings.nats_url, name=worker_id, inbox_prefix=f"_INBOX.{worker_id}", wait_seconds=0.0
+    )
     try:
         engine = OwnEngine(engine_command(settings.models))
         worker = Worker(config=config, bus=bus, blobs=ObjectStore(settings.store_url), engine=engine)

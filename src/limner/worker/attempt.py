@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from limner.bus.messages import Claimed, Done, Reserve
 from limner.enginehost.protocol import RunRequest
-from limner.errors import BadName, LeaseLost, LimnerError
+from limner.errors import BadName, LimnerError
 from limner.worker.engines.port import Engine, EngineEvent, EngineLost, RunEnded, Wanted
 from limner.worker.events import EventStream, failure
 from limner.worker.files import JobFiles
 from limner.worker.gateway import Gateways
 
-Stop = Literal["interrupted", "returned", "lost"]
-"""Why a run is stopped: a caller asked, the worker is going away, or the lease went to another worker."""
+Stop = Literal["interrupted", "returned"]
+"""Why a run is stopped: a caller asked, or the worker is going away."""
 
 
 class Attempt:
@@ -41,7 +41,7 @@ class Attempt:
         self._stop: Stop | None = None
 
     async def run(self) -> Done:
-        """Runs the job to some end, and gives the report of it. Raises LeaseLost when there is nothing to report."""
+        """Runs the job to some end, whatever that is, and gives the report of it."""
         begin = time.monotonic()
         try:
             ended = await self._run()
@@ -49,14 +49,11 @@ class Attempt:
             ended = self._fault(error)
         finally:
             self._files.clean()
-        if self._stop == "lost":
-            raise LeaseLost(f"the lease of job {self.job_id} went to another worker")
         return self._report(ended, duration_ms=round((time.monotonic() - begin) * 1000))
 
     async def stop(self, why: Stop) -> None:
-        """Stops the run. The first reason stands, but a lost lease goes before all."""
-        if self._stop is None or why == "lost":
-            self._stop = why
+        """Stops the run. The first reason stands."""
+        self._stop = self._stop or why
         await self._engine.interrupt()
 
     async def watch(self) -> None:
@@ -69,7 +66,7 @@ class Attempt:
         await self._events.publish(event)
 
     async def reserve(self, wanted: Wanted) -> list[dict[str, str]]:
-        """Names for output files, waited for under the lease. Raises LeaseLost when the job is no longer ours."""
+        """Names for output files, waited for under the lease. Raises BadName where the gateway gives none."""
         asked = Reserve(
             id=self.job_id,
             token=self.claimed.token,
@@ -81,7 +78,7 @@ class Attempt:
         )
         answer = await self._gateways.reserve(asked, go_on=lambda: self._stop is None)
         if not answer.ok:
-            raise BadName(f"no name under the prefix {wanted.prefix!r}: {answer.reason}")
+            raise BadName(answer.reason)
         self._files.reserved(answer.names)
         return answer.names
 

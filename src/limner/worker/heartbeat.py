@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from limner import logs
@@ -36,10 +37,9 @@ class Pulse:
                 await self._bus.put_worker(self._describe())
             except Unavailable as error:
                 log.debug("the heartbeat could not be put", error=error.message)
-            try:
-                await asyncio.wait_for(self._changed.wait(), self._every)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await self._changed.wait()
             self._changed.clear()
 
 

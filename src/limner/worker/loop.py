@@ -14,7 +14,7 @@ from limner.bus import subjects
 from limner.bus.messages import Claimed, Control, Done, Heartbeat
 from limner.bus.port import Bus, Delivery
 from limner.enginehost.protocol import EngineInfo
-from limner.errors import LeaseLost, Unavailable
+from limner.errors import Unavailable
 from limner.worker.attempt import Attempt
 from limner.worker.engines.port import Engine, EngineLost
 from limner.worker.events import EventStream
@@ -51,7 +51,7 @@ class Worker:
         self._blobs = blobs
         self._engine = engine
         self._gateways = Gateways(bus, config.id)
-        self._lease = Lease(bus, on_doubt=self._verify)
+        self._lease = Lease(bus)
         self._pulse = Pulse(bus, self._heartbeat)
         self._offers = Offers(self._gateways, worker=config.id, pool=config.pool)
         self._attempt: Attempt | None = None
@@ -69,9 +69,7 @@ class Worker:
                 if self._engine.alive or await self._start_engine():
                     await self._next()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await _end(helpers)
             if control is not None:
                 await control.stop()
             await self._engine.close()
@@ -129,29 +127,33 @@ class Worker:
             await self._until_drained(asyncio.sleep(PAUSE_SECONDS))
             return
         with self._lease.holding(delivery):
-            over = await self._work(delivery)
-        await (self._ack(delivery) if over else self._give_back(delivery))
+            await self._work(delivery)
 
-    async def _work(self, delivery: Delivery) -> bool:
-        """Claims and runs the token's job. True: the token has served and can be acknowledged."""
+    async def _work(self, delivery: Delivery) -> None:
+        """Claims and runs the token's job, reports how it ended, and then lets the token go."""
+        job_id = delivery.token.id
         try:
             claimed = await self._gateways.claim(delivery, go_on=lambda: not self._draining.is_set())
         except Unavailable:
-            return False
+            await self._give_back(delivery)
+            return
         if not claimed.ok:
-            log.debug("claim refused", job_id=delivery.token.id, reason=claimed.reason)
-            return True
+            log.debug("claim refused", job_id=job_id, reason=claimed.reason)
+            await self._ack(delivery)
+            return
+        done = await self._run_job(job_id, claimed)
         try:
-            done = await self._run_job(delivery.token.id, claimed)
             settled = await self._gateways.done(done, go_on=lambda: not self._farewell_over)
-        except (LeaseLost, Unavailable) as error:
-            log.warning("an attempt was not reported", job_id=delivery.token.id, reason=error.message)
-            await self._engine.retract()
-            return False
-        if not settled.ok:
-            log.warning("an attempt's report was refused", job_id=delivery.token.id, reason=settled.reason)
-            await self._engine.retract()
-        return True
+        except Unavailable as error:
+            log.warning("an attempt could not be reported", job_id=job_id, error=error.message)
+            await self._give_back(delivery)
+            return
+        if settled.ok:
+            await self._ack(delivery)
+            return
+        # Another worker may hold the token by now: an acknowledgement would take it from there.
+        log.warning("an attempt's report was refused", job_id=job_id, reason=settled.reason)
+        await self._engine.retract()
 
     async def _run_job(self, job_id: str, claimed: Claimed) -> Done:
         self._runs += 1
@@ -184,19 +186,6 @@ class Worker:
             await delivery.nak()
         except Unavailable as error:
             log.debug("a token was not given back", job_id=delivery.token.id, error=error.message)
-
-    async def _verify(self, delivery: Delivery) -> None:
-        """After a long silence: is the job still ours? Claiming again tells, as a repeated claim changes nothing."""
-        attempt = self._attempt
-        if attempt is None or attempt.job_id != delivery.token.id:
-            return
-        try:
-            again = await self._gateways.claim(delivery, go_on=lambda: self._attempt is attempt)
-        except Unavailable:
-            return
-        if self._attempt is attempt and again.token != attempt.claimed.token:
-            log.warning("the lease was lost; the run is stopped", job_id=attempt.job_id, reason=again.reason)
-            await attempt.stop("lost")
 
     async def _on_control(self, _: str, body: bytes) -> None:
         control = Control.decode(body)
@@ -252,3 +241,11 @@ class Worker:
 
     def _end_farewell(self) -> None:
         self._farewell_over = True
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancels until it takes: Python 3.11's `wait_for` swallows a cancel that meets its result."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)

@@ -11,11 +11,12 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limner import logs
 from limner.enginehost import protocol
 from limner.enginehost.protocol import Decoder, EngineInfo, Frame, RunRequest, encode
+from limner.errors import BadName
 from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink, Wanted
 from limner.worker.orphans import die_with_parent
 
@@ -210,10 +211,12 @@ class OwnEngine:
             await sink.event(EngineEvent(kind=header["event"], data=header["data"], files=files, picture=frame.tail))
         elif frame.kind == protocol.RESERVE:
             wanted = Wanted(**{f.name: header[f.name] for f in fields(Wanted)})
-            names = await sink.reserve(wanted)
-            wire.send(
-                {"kind": protocol.RESERVED, "run": header["run"], "call": wanted.call, "ok": True, "names": names}
-            )
+            answer: dict[str, Any] = {"ok": True, "reason": ""}
+            try:
+                answer["names"] = await sink.reserve(wanted)
+            except BadName as error:  # the node's own fault, and so raised there
+                answer = {"ok": False, "reason": error.message}
+            wire.send({"kind": protocol.RESERVED, "run": header["run"], "call": wanted.call, **answer})
 
     def _run_is_over(self) -> None:
         self._run = 0
@@ -270,8 +273,7 @@ class _Wire(asyncio.Protocol):
         return self.ended.is_set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -50,7 +50,10 @@ class RunEnded:
 
 
 class Sink(Protocol):
-    """Where a run's news go. The engine waits for each call; what one raises stops the run and comes out of it."""
+    """Where a run's news go. The engine waits for each call; what one raises stops the run and comes out of it.
+
+    But for BadName from `reserve`: that is the fault of the node that asked, and is raised there.
+    """
 
     async def event(self, event: EngineEvent) -> None: ...
 

@@ -1,0 +1,114 @@
+"""The gateway process: API, releaser and sweep. `python -m limner.processes.gateway`, settings from LIMNER_*."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+
+from limner import logs
+from limner.blobs.objects import ObjectStore
+from limner.bus.jetstream import JetStreamBus
+from limner.db.session import Database
+from limner.dispatch.dispatcher import Dispatcher
+from limner.errors import Misconfigured
+from limner.gateway.app import create_app
+from limner.gateway.deps import DEFAULT_TENANT, Services
+from limner.processes.loops import exit_code, run_loop
+from limner.services.attempts import Attempts
+from limner.services.catalogues import Catalogues
+from limner.services.files import FileStore
+from limner.services.jobs import Jobs
+from limner.services.presence import Presence
+from limner.services.release import Release
+from limner.settings import Settings
+from limner.worker.orphans import watch_parent
+from limner.worker.readable import folder_of, largest_number
+
+GRACE_SECONDS = 3
+
+
+async def answer(settings: Settings, listener: socket.socket | None = None) -> None:
+    """Serves the API on `listener`, or on the settings' address, until SIGTERM or Ctrl-C."""
+    if not settings.nats_url:
+        raise Misconfigured("a gateway needs LIMNER_NATS_URL: the NATS that its workers use")
+    async with services_of(settings) as services:
+        config = uvicorn.Config(
+            create_app(services),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        await server.serve(sockets=[listener] if listener is not None else None)
+
+
+@asynccontextmanager
+async def services_of(settings: Settings) -> AsyncIterator[Services]:
+    """Everything behind the routes, running. NATS need not be up: it is used from when it is."""
+    database = await Database.open(settings.database_url)
+    bus = await JetStreamBus.connect(settings.nats_url, name="gateway", wait_seconds=0.0)
+    blobs, presence = ObjectStore(settings.store_url), Presence()
+    release, catalogues = Release(database, bus, pool=settings.pool), Catalogues(database, bus)
+    attempts = Attempts(database, bus, release, presence, existing_number=_existing_number(settings.output_dir))
+    dispatcher = Dispatcher(database, bus, release, attempts, catalogues)
+    try:
+        await dispatcher.start()
+        yield Services(
+            jobs=Jobs(database, bus, release),
+            files=FileStore(database, blobs),
+            catalogues=catalogues,
+            presence=presence,
+            bus=bus,
+            blobs=blobs,
+            pool=settings.pool,
+            max_upload_bytes=settings.max_upload_bytes,
+        )
+    finally:
+        await dispatcher.stop()
+        await release.stop()
+        await bus.close()
+        await database.close()
+
+
+def run(settings: Settings, listener: socket.socket | None = None) -> None:
+    """Serves until it is told to stop. Raises Misconfigured where a setting is missing or wrong."""
+    settings.check_exposure()
+    settings.prepare_data_dir()
+    logs.setup(settings.log_format, settings.log_level)
+    run_loop(answer(settings, listener))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="limner.processes.gateway")
+    parser.add_argument("--fd", type=int, help="an inherited socket that listens already")
+    parser.add_argument("--parent", type=int, help="end when this process is no longer our parent")
+    arguments = parser.parse_args()
+    if arguments.parent is not None:
+        watch_parent(arguments.parent)
+    listener = socket.socket(fileno=arguments.fd) if arguments.fd is not None else None
+    return exit_code(lambda: run(Settings.from_env(), listener), name="gateway")
+
+
+def _existing_number(output: Path | None) -> Callable[[str, str], int] | None:
+    """Numbers of files that lie in the readable folder already, from an earlier life or another program."""
+    if output is None:
+        return None
+    return partial(_largest, output)
+
+
+def _largest(output: Path, subfolder: str, prefix: str) -> int:
+    return largest_number(folder_of(output, DEFAULT_TENANT, subfolder), prefix)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
