@@ -6,9 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from limner.graph.spec import InputSpec
 from tests.support import toys
 
-CLASSES = toys.catalogue().nodes
+CLASSES = toys.catalogue().filled
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
@@ -29,10 +30,29 @@ nodes = st.fixed_dictionaries(
 any_workflows = json_values | st.dictionaries(node_ids, nodes | json_values, max_size=4)
 """Anything that a caller may send."""
 
-likely_workflows: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
-    node_ids,
-    st.fixed_dictionaries({"class_type": st.sampled_from(sorted(CLASSES)), "inputs": inputs}),
-    min_size=1,
-    max_size=4,
-)
-"""Nodes of known classes, so that some of these are accepted."""
+GOOD = {"INT": 1, "FLOAT": 0.5, "STRING": "ok", "BOOLEAN": True}
+
+
+@st.composite
+def likely_workflows(draw: st.DrawFn) -> dict[str, Any]:
+    """Nodes of known classes with mostly fitting inputs: about half of these are accepted."""
+    workflow: dict[str, Any] = {}
+    for number in range(draw(st.integers(0, 4))):
+        class_type = draw(st.sampled_from(sorted(CLASSES)))
+        filled = {spec.name: draw(_fitting(spec, workflow)) for spec in CLASSES[class_type].input.values()}
+        if draw(st.integers(0, 5)) == 0:
+            filled[draw(input_names)] = draw(links | json_values)
+        workflow[str(number)] = {"class_type": class_type, "inputs": filled}
+    shown = st.sampled_from([[node_id, 0] for node_id in workflow] or [1])
+    return {**workflow, "show": {"class_type": "ApShow", "inputs": {"v": draw(shown)}}}
+
+
+def _fitting(spec: InputSpec, workflow: dict[str, Any]) -> st.SearchStrategy[Any]:
+    fitting: list[Any] = [
+        [node_id, slot]
+        for node_id, node in workflow.items()
+        for slot, output in enumerate(CLASSES[node["class_type"]].outputs)
+        if spec.any_type or output.type == spec.type
+    ]
+    literal = (spec.choices or ["a.png"])[0] if isinstance(spec.type, list) else GOOD.get(spec.type, 1)
+    return st.sampled_from([*fitting, literal])

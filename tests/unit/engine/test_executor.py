@@ -179,7 +179,7 @@ def test_what_validation_would_have_refused_fails_in_order(workflow: dict[str, A
 
 
 @settings(max_examples=200, deadline=None)
-@given(prompt=likely_workflows)
+@given(prompt=likely_workflows())
 def test_whatever_validation_accepts_comes_to_an_end(prompt: dict[str, Any]) -> None:
     try:
         checked = validate(prompt, CATALOGUE)

@@ -325,7 +325,7 @@ def test_any_json_ends_in_an_answer_that_json_can_hold(prompt: Any, targets: Any
 
 
 @settings(max_examples=300, deadline=None)
-@given(prompt=likely_workflows)
+@given(prompt=likely_workflows())
 def test_what_was_accepted_is_accepted_again_unchanged(prompt: Any) -> None:
     try:
         found = validate(prompt, CATALOGUE)
