@@ -37,7 +37,7 @@ def recorded() -> Iterator[tuple[str, int]]:
         yield from ((name, steps) for steps in (1, 4, 20, 30) if (name, steps) != ("kl_optimal", 1))
 
 
-@pytest.mark.parametrize(("name", "steps"), recorded())
+@pytest.mark.parametrize(("name", "steps"), list(recorded()))
 def test_a_schedule_passes_the_recorded_levels(levels: Levels, name: str, steps: int) -> None:
     want = TRUTH["schedules"][name][f"steps_{steps}"]
     assert sigmas(name, levels, steps).tolist() == pytest.approx(want, rel=1e-4)

@@ -214,7 +214,7 @@ def prediction(header: Header) -> Prediction:
 
 
 def _with_own_colours(latents: LatentFormat, header: Header) -> LatentFormat:
-    """The format with the file's own guess at colours, if it has one: `latent_rgb`, a row per channel, then the bias."""
+    """The format with the file's own guess at colours, if any: `latent_rgb`, a row per channel, then the bias."""
     told = header.told().get("latent_rgb")
     if told is None:
         return latents
