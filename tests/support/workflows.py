@@ -43,8 +43,9 @@ def likely_workflows(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.integers(0, 5)) == 0:
             filled[draw(input_names)] = draw(links | json_values)
         workflow[str(number)] = {"class_type": class_type, "inputs": filled}
-    shown = st.sampled_from([[node_id, 0] for node_id in workflow] or [1])
-    return {**workflow, "show": {"class_type": "ApShow", "inputs": {"v": draw(shown)}}}
+    links_to_all: list[Any] = [[node_id, 0] for node_id in workflow]
+    shown = draw(st.sampled_from(links_to_all or [1]))
+    return {**workflow, "show": {"class_type": "ApShow", "inputs": {"v": shown}}}
 
 
 def _fitting(spec: InputSpec, workflow: dict[str, Any]) -> st.SearchStrategy[Any]:
