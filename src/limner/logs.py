@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any, Literal, TextIO
@@ -28,7 +29,7 @@ def setup(format: Format = "auto", level: str = "info", stream: TextIO | None = 
     ]
     if not as_text:
         shared.append(structlog.processors.format_exc_info)
-    renderer = _text_renderer(out) if as_text else structlog.processors.JSONRenderer(default=str)
+    renderer = _text_renderer(out) if as_text else _json_line
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -90,6 +91,12 @@ def _take_over_logging(shared: list[Processor], renderer: Processor, out: TextIO
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+
+
+def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    """When, how grave and what come first, for people who read the lines as they are."""
+    first = {"ts": event.pop("ts"), "level": event.pop("level"), "event": event.pop("event")}
+    return json.dumps({**first, **event}, default=str)
 
 
 def _text_renderer(out: TextIO) -> Processor:

@@ -188,10 +188,11 @@ async def test_history_is_paged_and_deleted_as_recorded(gateway: Stack) -> None:
     assert (await gateway.http.get("/history?max_items=x")).status_code == 400
 
 
-async def test_a_long_history_is_whole(gateway: Stack) -> None:
-    ids = []
-    for n in range(110):
-        ids.append(await gateway.post(picture_workflow(n)))
+async def test_a_long_queue_and_a_long_history_are_whole(gateway: Stack) -> None:
+    ids = [await gateway.post(picture_workflow(n)) for n in range(110)]
+    queue = (await gateway.http.get("/queue")).json()
+    assert [item[1] for item in queue["queue_pending"]] == ids
+    for _ in ids:
         await gateway.run()
     history = (await gateway.http.get("/history")).json()
     assert list(history) == ids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -14,9 +15,10 @@ from limner.comfy.dialect.context import Dialect
 from limner.comfy.dialect.shapes import history_entry, queue_item
 from limner.errors import Invalid, MalformedJson
 from limner.jobs.model import Job
+from limner.services.jobs import QueueView
 
 AT_ONCE = 100
-"""Up to so many history entries are one answer; more are sent piece by piece, so that others are served between."""
+"""Up to so many jobs are one answer; more are sent piece by piece, so that other callers are served in between."""
 
 
 class Queue:
@@ -26,6 +28,8 @@ class Queue:
 
     async def show(self, _request: Request) -> Response:
         view = await self._jobs.queue(self._tenant)
+        if len(view.pending) > AT_ONCE:
+            return StreamingResponse(_queue_pieces(view), headers={"content-type": JSON_TYPE})
         shown = {"queue_running": view.running, "queue_pending": view.pending}
         return json_answer({name: [queue_item(job) for job in jobs] for name, jobs in shown.items()})
 
@@ -43,7 +47,7 @@ class Queue:
         jobs = await self._jobs.history(self._tenant, max_items=max_items, offset=offset)
         if len(jobs) <= AT_ONCE:
             return json_answer({job.prompt_id: history_entry(job) for job in jobs})
-        return StreamingResponse(_pieces(jobs), headers={"content-type": JSON_TYPE})
+        return StreamingResponse(_history_pieces(jobs), headers={"content-type": JSON_TYPE})
 
     async def history_of_one(self, request: Request) -> Response:
         """The job's entry under its id; an empty object for one that is unknown, waiting or running."""
@@ -97,8 +101,22 @@ def _integer(request: Request, name: str) -> int | None:
         raise Invalid(f"{name} must be a whole number, not {text[:40]!r}") from None
 
 
-async def _pieces(jobs: Sequence[Job]) -> AsyncIterator[bytes]:
-    """One JSON object, an entry at a time."""
-    for index, job in enumerate(jobs):
-        yield (b"," if index else b"{") + encode(job.prompt_id) + b":" + encode(history_entry(job))
+async def _history_pieces(jobs: Sequence[Job]) -> AsyncIterator[bytes]:
+    yield b"{"
+    async for piece in _joined(jobs, lambda job: encode(job.prompt_id) + b":" + encode(history_entry(job))):
+        yield piece
     yield b"}"
+
+
+async def _queue_pieces(view: QueueView) -> AsyncIterator[bytes]:
+    yield b'{"queue_running":' + encode([queue_item(job) for job in view.running]) + b',"queue_pending":['
+    async for piece in _joined(view.pending, lambda job: encode(queue_item(job))):
+        yield piece
+    yield b"]}"
+
+
+async def _joined(jobs: Sequence[Job], encoded: Callable[[Job], bytes]) -> AsyncIterator[bytes]:
+    """The jobs with commas between them, some at a time; others get their turn after each piece."""
+    for first in range(0, len(jobs), AT_ONCE):
+        yield (b"," if first else b"") + b",".join(map(encoded, jobs[first : first + AT_ONCE]))
+        await asyncio.sleep(0)
