@@ -25,7 +25,9 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     for item in items:
         reason = "needs a CUDA device (`pytest -m gpu`)" if item.get_closest_marker("gpu") else None
         if reason is None:
-            reason = "slow: run `make test-slow`" if item.get_closest_marker("slow") else "not slow: run `make test`"
+            marked = item.config.getoption("-m")
+            slow = "slow: run `make test-slow`" if item.get_closest_marker("slow") else "not slow: run `make test`"
+            reason = slow if marked else "not asked for"
         _not_selected[reason] = _not_selected.get(reason, 0) + 1
 
 

@@ -147,23 +147,33 @@ def bad_checkpoints(server: Tree) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["other", "truncated", "garbage", "pickled", "empty"])
+NAMES = (
+    "other.safetensors",
+    "truncated.safetensors",
+    "garbage.safetensors",
+    "pickled.safetensors",
+    "empty.safetensors",
+    "pickled.ckpt",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_bad_checkpoint_fails_its_job_and_says_why(server: Tree, bad_checkpoints: Path, name: str) -> None:
     graph = txt2img()
-    graph["4"]["inputs"]["ckpt_name"] = f"{name}.safetensors"
+    graph["4"]["inputs"]["ckpt_name"] = name
 
     def offered() -> bool:
         info = server.get("/object_info/CheckpointLoaderSimple")["CheckpointLoaderSimple"]
-        return f"{name}.safetensors" in info["input"]["required"]["ckpt_name"][0]
+        return name in info["input"]["required"]["ckpt_name"][0]
 
     eventually(offered, seconds=30, what="the new file is in the list")
     error = failure(server, graph)
     assert error["node_type"] == "CheckpointLoaderSimple"
-    assert f"{name}.safetensors" in error["exception_message"]
+    assert name in error["exception_message"]
 
 
-def test_an_absent_or_pickled_checkpoint_is_refused_at_once(server: Tree, bad_checkpoints: Path) -> None:
-    for name in ("nope.safetensors", "../../etc/passwd", "pickled.ckpt"):
+def test_an_absent_checkpoint_is_refused_at_once(server: Tree) -> None:
+    for name in ("nope.safetensors", "../../etc/passwd"):
         graph = txt2img()
         graph["4"]["inputs"]["ckpt_name"] = name
         answer = post(server, {"prompt": graph})

@@ -86,7 +86,7 @@ async def test_txt2img_tells_what_comfyui_tells(server: Tree) -> None:
 async def test_a_failing_node_tells_what_comfyui_tells(server: Tree) -> None:
     """The recorded pack node that raises is not here; a number where a picture belongs fails in its place."""
     body, expected = recorded("20_runtime_error")
-    body["prompt"]["9"] = {"class_type": "ImageInvert", "inputs": {"image": 5}}
+    body["prompt"]["9"] = {"class_type": "ImageScale", "inputs": body["prompt"]["2"]["inputs"] | {"image": 5}}
     body["prompt"]["3"]["inputs"] = {"image": ["9", 0]}
     seen = await watch(server, body)
     start = kinds(seen).index("execution_error")
@@ -94,9 +94,9 @@ async def test_a_failing_node_tells_what_comfyui_tells(server: Tree) -> None:
     mine = next(f["data"] for f in seen if f["type"] == "execution_error")
     theirs = next(f["data"] for f in expected if f["type"] == "execution_error")
     assert mine.keys() == theirs.keys()
-    assert (mine["node_id"], mine["node_type"]) == ("9", "ImageInvert")
+    assert (mine["node_id"], mine["node_type"]) == ("9", "ImageScale")
     assert mine["exception_message"].endswith("\n")
-    assert mine["current_inputs"] == {"image": [5]}
+    assert mine["current_inputs"]["image"] == [5]
     entry = server.get(f"/history/{body['prompt_id']}")[body["prompt_id"]]
     assert entry["status"]["status_str"] == "error"
     assert entry["status"]["completed"] is False
