@@ -22,7 +22,8 @@ FOLDER = "file"
 
 
 class ObjectStore:
-    """`url`: `file:///var/lib/limner/store`, `s3://bucket/prefix`, `gs://...`, `az://...`; credentials from the environment.
+    """`url`: `file:///var/lib/limner/store`, `s3://bucket/prefix`, `gs://...`, `az://...`; credentials come from
+    the environment.
 
     In a local folder every blob is a plain file under its key, made under a temporary name (beginning with `.`)
     and renamed once it is on the disk.

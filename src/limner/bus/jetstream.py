@@ -1,7 +1,7 @@
 """The bus over NATS: JetStream for job tokens and the list of workers, core messages for everything else.
 
-docs/architecture.md tells why each setting is what it is. JetStream's API is spoken directly (JSON over requests): it is
-small, and the stream settings then stand here in the server's own words.
+docs/architecture.md tells why each setting is what it is. JetStream's API is spoken directly (JSON over requests):
+it is small, and the stream settings then stand here in the server's own words.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ OTHER_SETTINGS = 10058
 SUBJECT_TAKEN = 10077
 
 
-class _Refused(Exception):  # noqa: N818
+class _Refused(Exception):
     """JetStream answered with an error."""
 
     def __init__(self, error: dict[str, Any]) -> None:
@@ -45,7 +46,7 @@ class _Refused(Exception):  # noqa: N818
 
 
 def jobs_stream(pool: str, replicas: int) -> dict[str, Any]:
-    """One token per job, also after a restart: one message per subject, and a new one is refused while the old is there."""
+    """One token per job, also after a restart: a subject holds one message, and refuses another while it is there."""
     return {
         "name": subjects.stream(pool),
         "subjects": [subjects.jobs_of(pool)],
@@ -113,6 +114,7 @@ class JetStreamBus:
         self._replicas = replicas
         self._streams: set[str] = set()
         self._lanes: set[tuple[str, str]] = set()
+        self._puller = _Puller(self._nc)
         self._wakes: dict[str, _Wake] = {}
         self._subscriptions: list[_Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -183,7 +185,7 @@ class JetStreamBus:
             raise Unavailable(f"JetStream does not list the tokens of pool {pool}: {error}") from error
         state = info["state"]
         found = state.get("subjects") or {}
-        if len(found) != state["num_subjects"]:
+        if len(found) != state.get("num_subjects", 0):
             raise Unavailable(f"JetStream listed {len(found)} of {state['num_subjects']} tokens only.")
         parts = (subject.rsplit(".", 2) for subject in found)
         return {job_id: lane for _, lane, job_id in parts}
@@ -205,14 +207,12 @@ class JetStreamBus:
 
     async def _pull_lane(self, pool: str, lane: str) -> Delivery | None:
         """One try, no waiting: an open pull would die with the server, and nobody would notice."""
-        subject = f"{API}.CONSUMER.MSG.NEXT.{subjects.stream(pool)}.{lane}"
+        self._check_connected()
         try:
-            message = await self._request(subject, b'{"batch":1,"no_wait":true}')
-        except _NobodyAnswers:  # the lane has no consumer yet, or no longer
-            return None
-        if _status(message) is not None:
-            return None
-        return _Delivery(message, self._name)
+            message = await self._puller.pull(f"{API}.CONSUMER.MSG.NEXT.{subjects.stream(pool)}.{lane}")
+        except nats.errors.Error as error:
+            raise Unavailable(f"No token came from lane {lane}: {_words(error)}") from error
+        return None if message is None else _Delivery(message, self._name)
 
     async def _other_lanes(self, pool: str, lanes: Sequence[str]) -> list[str]:
         """Lanes with tokens beside the given ones, that of the oldest job first (ids rise with time)."""
@@ -378,9 +378,7 @@ class JetStreamBus:
     async def _api(self, subject: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._api_request(f"{API}.{subject}", json.dumps(body).encode())
 
-    async def _api_request(
-        self, subject: str, body: bytes, *, headers: dict[str, str] | None = None
-    ) -> dict[str, Any]:
+    async def _api_request(self, subject: str, body: bytes, *, headers: dict[str, str] | None = None) -> dict[str, Any]:
         """Asks JetStream. Raises _Refused with its error, Unavailable without an answer."""
         try:
             message = await self._request(subject, body, headers=headers)
@@ -393,11 +391,18 @@ class JetStreamBus:
         return answer
 
     async def _request(
-        self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, timeout: float = ANSWER_SECONDS
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float = ANSWER_SECONDS,
+        own_inbox: bool = False,
     ) -> Msg:
+        """`own_inbox`: a pulled message bears its own subject, by which the shared inbox cannot tell whose it is."""
         self._check_connected()
         try:
-            return await self._nc.request(subject, body, timeout=timeout, headers=headers)
+            return await self._nc.request(subject, body, timeout=timeout, old_style=own_inbox, headers=headers)
         except nats.errors.NoRespondersError as error:
             raise _NobodyAnswers(f"Nobody answers on {subject}.") from error
         except nats.errors.Error as error:
@@ -422,6 +427,57 @@ class JetStreamBus:
             self._forget_layout()
             raise Unavailable(f"Nobody answers on {subject}.")
         return found
+
+
+class _Puller:
+    """Asks for one token at a time.
+
+    A token comes under its own subject, so that nothing in it tells which request it answers; the client's
+    request() cannot take it. One that comes after its request was given up serves the next one, while it is fresh.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = ""
+        self._number = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._came: asyncio.Queue[tuple[float, Msg]] = asyncio.Queue()
+
+    async def pull(self, subject: str) -> Msg | None:
+        """None: nothing there, or no such lane. Raises the client's TimeoutError without an answer."""
+        async with self._one_at_a_time:
+            if not self._inbox:
+                inbox = self._client.new_inbox()
+                await self._client.subscribe(f"{inbox}.*", cb=self._hear)
+                self._inbox = inbox
+            self._number += 1
+            reply = f"{self._inbox}.{self._number}"
+            if message := self._left_over():
+                return message
+            await self._client.publish(subject, b'{"batch":1,"no_wait":true}', reply=reply)
+            return await self._answer(reply)
+
+    async def _hear(self, message: Msg) -> None:
+        self._came.put_nowait((time.monotonic(), message))
+
+    def _left_over(self) -> Msg | None:
+        while not self._came.empty():
+            came, message = self._came.get_nowait()
+            if message.data and time.monotonic() - came < ACK_WAIT_SECONDS / 3:
+                return message
+        return None
+
+    async def _answer(self, reply: str) -> Msg | None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while True:
+                    _, message = await self._came.get()
+                    if message.data:
+                        return message
+                    if message.subject == reply:
+                        return None
+        except TimeoutError:
+            raise nats.errors.TimeoutError from None
 
 
 class _NobodyAnswers(Unavailable):
@@ -478,7 +534,7 @@ class _Subscription:
         try:
             self._inner = await client.subscribe(self._subject, queue=self._queue_group, cb=self._hear)
             await client.flush(timeout=2)  # known to the server before anybody relies on it
-        except (nats.errors.Error, asyncio.TimeoutError) as error:
+        except (TimeoutError, nats.errors.Error) as error:
             log.warning("a subscription begins with the next connection", subject=self._subject, error=_words(error))
 
     async def stop(self) -> None:
@@ -509,7 +565,7 @@ def _status(message: Msg) -> str | None:
     """JetStream answers "nothing there" with an empty message that bears a status."""
     if message.data or not message.headers:
         return None
-    return message.headers.get("Status")
+    return str(message.headers["Status"]) if "Status" in message.headers else None
 
 
 def _words(error: BaseException) -> str:

@@ -63,7 +63,7 @@ class MemoryBus:
             tokens[token.id] = _Stored(self._sequence, lane, token)
         await self.wake(pool, lane)
 
-    async def purge(self, pool: str, lane: str, job_id: str) -> None:
+    async def purge(self, pool: str, lane: str, job_id: str) -> None:  # noqa: ARG002 - the port's signature
         self._check()
         self._pool(pool).tokens.pop(job_id, None)
 
@@ -71,7 +71,7 @@ class MemoryBus:
         self._check()
         return {job_id: stored.lane for job_id, stored in self._pool(pool).tokens.items()}
 
-    async def ensure_lanes(self, pool: str, lanes: Iterable[str]) -> None:
+    async def ensure_lanes(self, pool: str, lanes: Iterable[str]) -> None:  # noqa: ARG002 - the port's signature
         self._check()
 
     async def pull(self, pool: str, lanes: Sequence[str]) -> Delivery | None:
@@ -114,7 +114,7 @@ class MemoryBus:
             raise Unavailable(f"No answer on {subject}.") from error
         return answer.decode(replied.encode())
 
-    async def serve(self, subject: str, queue_group: str, responder: Responder) -> Subscription:
+    async def serve(self, subject: str, queue_group: str, responder: Responder) -> Subscription:  # noqa: ARG002
         self._responders[subject] = responder
 
         async def stop() -> None:

@@ -9,7 +9,8 @@ from limner.db.tables import catalogues
 _STORE = text(
     """
     INSERT INTO catalogues (pool, digest, catalogue, offered_at) VALUES (:pool, :digest, :catalogue, limner_now())
-    ON CONFLICT (pool) DO UPDATE SET digest = excluded.digest, catalogue = excluded.catalogue, offered_at = excluded.offered_at
+    ON CONFLICT (pool) DO UPDATE SET digest = excluded.digest, catalogue = excluded.catalogue,
+        offered_at = excluded.offered_at
     """
 )
 

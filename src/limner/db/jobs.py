@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from limner.db.rows import JOB, REQUEST, time_of, to_job, to_json, to_seconds
@@ -28,12 +28,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A job that no other transaction may change before this one ends. `now` is the database's clock."""
+    """A job that no other transaction may change before this one ends. `now` is the database's clock, `open_jobs`
+    how many its tenant has, this one included."""
 
     seq: int
     job: Job
     now: datetime
     changed_at: datetime
+    open_jobs: int
 
 
 _TAKE_TURN = text(
@@ -65,8 +67,8 @@ _INSERT = text(
     """
     INSERT INTO jobs (id, tenant, pool, lane, prompt_id, client_id, number, number_given, priority, rank, vft, state,
         epoch, attempts, losses, models, created_at, run_at, ranked_at, changed_at, hidden)
-    SELECT :id, :tenant, :pool, :lane, :prompt_id, :client_id, :number, :number_given, :priority, :priority, :vft, :state,
-        0, 0, 0, :models, now, now, now, now, :hidden
+    SELECT :id, :tenant, :pool, :lane, :prompt_id, :client_id, :number, :number_given, :priority, :priority, :vft,
+        :state, 0, 0, 0, :models, now, now, now, now, :hidden
     FROM (SELECT limner_now() AS now) AS clock
     RETURNING seq, created_at
     """
@@ -79,7 +81,7 @@ _INSERT_REQUEST = text(
 
 
 def insert(connection: Connection, job: Job, *, vft: float, request: dict[str, str]) -> Job:
-    """Records a job; `created_at` becomes the database's time. Raises Conflict when its prompt_id is that of an open job."""
+    """Records a job; `created_at` becomes the database's time. Raises Conflict when an open job has its prompt_id."""
     values = {
         "id": job.id,
         "tenant": job.tenant,
@@ -107,21 +109,31 @@ def insert(connection: Connection, job: Job, *, vft: float, request: dict[str, s
     return replace(job, created_at=time_of(row.created_at))
 
 
-_HOLD = select(*JOB, func.limner_now().label("now")).with_for_update(of=jobs)
+_ID: BindParameter[str] = bindparam("id")
+_BARE = (
+    select(
+        *JOB,
+        func.limner_now().label("now"),
+        select(tenants.c.open_jobs).where(tenants.c.tenant == jobs.c.tenant).scalar_subquery().label("open_jobs"),
+    )
+    .where(jobs.c.id == _ID)
+    .with_for_update(of=jobs)
+)
+_WITH_REQUEST = _BARE.add_columns(*REQUEST).join(job_requests, job_requests.c.job == jobs.c.seq)
 
 
-def hold(connection: Connection, job_id: str) -> Held | None:
-    """A job without its request (see rows.to_job), locked until the transaction ends."""
-    row = connection.execute(_HOLD.where(jobs.c.id == job_id)).one_or_none()
+def hold(connection: Connection, job_id: str, *, with_request: bool = False) -> Held | None:
+    """A job, locked until the transaction ends; with what was submitted only where that is asked for (rows.to_job)."""
+    row = connection.execute(_WITH_REQUEST if with_request else _BARE, {"id": job_id}).one_or_none()
     if row is None:
         return None
-    return Held(seq=row.seq, job=to_job(row), now=time_of(row.now), changed_at=time_of(row.changed_at))
-
-
-def with_request(connection: Connection, held: Held) -> Job:
-    """The same job with its workflow and all else that was submitted."""
-    statement = select(*JOB, *REQUEST).join(job_requests, job_requests.c.job == jobs.c.seq)
-    return to_job(connection.execute(statement.where(jobs.c.seq == held.seq)).one())
+    return Held(
+        seq=row.seq,
+        job=to_job(row),
+        now=time_of(row.now),
+        changed_at=time_of(row.changed_at),
+        open_jobs=row.open_jobs,
+    )
 
 
 _SAVE = text(
@@ -131,7 +143,7 @@ _SAVE = text(
         hidden = :hidden, changed_at = :now, run_at = CASE WHEN :wait IS NULL THEN run_at ELSE :now + :wait END
     WHERE seq = :seq
     """
-).bindparams()
+)
 
 _SAVE_RESULT = text(
     """
@@ -178,12 +190,12 @@ def count_out(connection: Connection, tenant: str, ended: int = 1) -> int:
     return int(connection.execute(_COUNT_OUT, {"tenant": tenant, "ended": ended}).scalar_one())
 
 
-_OPEN = select(tenants.c.open_jobs)
+_OPEN = text("SELECT open_jobs FROM tenants WHERE tenant = :tenant")
 
 
 def open_jobs(connection: Connection, tenant: str) -> int:
     """Waiting and running jobs of a tenant."""
-    return int(connection.execute(_OPEN.where(of(tenant, tenants))).scalar() or 0)
+    return int(connection.execute(_OPEN, {"tenant": tenant}).scalar() or 0)
 
 
 _START_ATTEMPT = text(
@@ -215,10 +227,14 @@ def running(connection: Connection, tenant: str) -> list[Job]:
 def waiting(connection: Connection, tenant: str) -> list[Job]:
     """A tenant's jobs that have not started, in the order in which they will."""
     statement = _WHOLE.where(of(tenant, jobs), jobs.c.state.in_([State.QUEUED, State.RELEASED]))
-    return [to_job(row) for row in connection.execute(statement.order_by(jobs.c.rank.desc(), jobs.c.number, jobs.c.seq))]
+    return [
+        to_job(row) for row in connection.execute(statement.order_by(jobs.c.rank.desc(), jobs.c.number, jobs.c.seq))
+    ]
 
 
-def open_ids(connection: Connection, tenant: str, states: Sequence[State], prompt_ids: Sequence[str] | None) -> list[str]:
+def open_ids(
+    connection: Connection, tenant: str, states: Sequence[State], prompt_ids: Sequence[str] | None
+) -> list[str]:
     """Ids of a tenant's open jobs in these states; `prompt_ids` None: all of them."""
     statement = select(jobs.c.id).where(of(tenant, jobs), jobs.c.ended_at.is_(None), jobs.c.state.in_(states))
     if prompt_ids is not None:

@@ -2,7 +2,9 @@
 
 `write` hands a function to the one thread that writes; whatever waits there is committed together (each function
 in a savepoint of its own, so that one's fault undoes that one alone), which saves a disk sync per job when many
-come at once. `read` runs on a few threads beside it and sees everything committed before it began.
+come at once. A commit is on disk before `write` returns, except where the caller can do without (`durable=False`):
+that one survives any crash of any process, and a power cut takes it back unless a durable one came after it.
+`read` runs on a few threads beside it and sees everything committed before it began.
 """
 
 from __future__ import annotations
@@ -39,17 +41,19 @@ class _Job:
 
     work: Callable[[Connection], Any]
     done: asyncio.Future[Any]
+    durable: bool
     value: Any = None
     error: Exception | None = None
 
 
 class Database:
-    """SQLite in WAL mode with every commit on disk (synchronous=FULL). Opened with `open`, closed with `close`."""
+    """SQLite in WAL mode, each durable commit on disk (synchronous=FULL). Opened with `open`, closed with `close`."""
 
     def __init__(self, path: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE")
         self._read_engine = _engine(path, begin="BEGIN")
+        self._connection: Connection
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write_until_closed, name="limner-db-writer", daemon=True)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="limner-db-reader")
@@ -57,8 +61,12 @@ class Database:
 
     @classmethod
     async def open(cls, url: str) -> Database:
-        """Opens the database at `sqlite:///PATH`, making and migrating it. Raises Misconfigured when that is impossible."""
+        """Opens the database at `sqlite:///PATH`, making and migrating it. Raises Misconfigured when it cannot."""
         database = cls(_sqlite_path(url))
+        try:
+            database._connection = await asyncio.to_thread(database._write_engine.connect)
+        except DBAPIError as error:
+            raise Misconfigured(f"The database {url} cannot be opened: {error.orig}") from error
         database._writer.start()
         try:
             await database.write(upgrade)
@@ -67,15 +75,17 @@ class Database:
             raise
         return database
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Runs `work` in one transaction and returns its value once that is on disk. `work` must not wait for anything.
+
+        durable: False where a power cut may undo it, because what follows from it would be undone with it.
 
         What `work` raises undoes it and is raised here. Raises Unavailable when the database cannot be written now.
         """
         if self._closed:
             raise Unavailable("The database is closed.")
         done: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Job(work, done))
+        self._inbox.put(_Job(work, done, durable))
         return await done
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -103,17 +113,13 @@ class Database:
             raise _plain(error) from error
 
     def _write_until_closed(self) -> None:
-        while (first := self._inbox.get()) is not None:
-            jobs, closing = self._with_those_waiting(first)
-            try:
+        with self._connection:
+            while (first := self._inbox.get()) is not None:
+                jobs, closing = self._with_those_waiting(first)
                 self._commit(jobs)
-            except DBAPIError as error:
-                self._refuse(jobs, _plain(error))
-            except Exception as error:
-                self._refuse(jobs, error)
-            self._loop.call_soon_threadsafe(_answer, jobs)
-            if closing:
-                return
+                self._loop.call_soon_threadsafe(_answer, jobs)
+                if closing:
+                    return
 
     def _with_those_waiting(self, first: _Job) -> tuple[list[_Job], bool]:
         jobs = [first]
@@ -128,30 +134,34 @@ class Database:
         return jobs, False
 
     def _commit(self, jobs: list[_Job]) -> None:
-        with self._write_engine.connect() as connection:
-            if len(jobs) == 1:
-                with connection.begin():
-                    jobs[0].value = jobs[0].work(connection)
-                return
-            with connection.begin():
-                for job in jobs:
-                    self._run_in_savepoint(connection, job)
-
-    def _run_in_savepoint(self, connection: Connection, job: _Job) -> None:
-        driver: Any = connection.connection.driver_connection  # begin_nested() would take longer than most transactions
-        driver.execute("SAVEPOINT one")
+        connection = self._connection
+        driver: Any = connection.connection.driver_connection
+        durable = any(job.durable for job in jobs)
         try:
-            job.value = job.work(connection)
-        except Exception as error:  # a fault in one transaction must not undo its neighbours
-            if not driver.in_transaction:  # SQLite itself gave up on all of them, as on a full disk
-                raise
-            job.error = _plain(error) if isinstance(error, DBAPIError) else error
-            driver.execute("ROLLBACK TO one")
-        driver.execute("RELEASE one")
+            driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with connection.begin():
+                if len(jobs) == 1:
+                    jobs[0].value = jobs[0].work(connection)
+                else:
+                    for job in jobs:
+                        _run_in_savepoint(connection, driver, job)
+        except Exception as error:
+            plain = _plain(error) if isinstance(error, DBAPIError) else error
+            for job in jobs:
+                job.error = job.error or plain
 
-    def _refuse(self, jobs: list[_Job], error: Exception) -> None:
-        for job in jobs:
-            job.error = job.error or error
+
+def _run_in_savepoint(connection: Connection, driver: Any, job: _Job) -> None:
+    """SQLAlchemy's own begin_nested() would take longer than most of our transactions."""
+    driver.execute("SAVEPOINT one")
+    try:
+        job.value = job.work(connection)
+    except Exception as error:  # a fault in one transaction must not undo its neighbours
+        if not driver.in_transaction:  # SQLite itself gave up on all of them, as on a full disk
+            raise
+        job.error = _plain(error) if isinstance(error, DBAPIError) else error
+        driver.execute("ROLLBACK TO one")
+    driver.execute("RELEASE one")
 
 
 def _answer(jobs: list[_Job]) -> None:
@@ -175,7 +185,9 @@ def _sqlite_path(url: str) -> str:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise Misconfigured(f"The database URL {url!r} cannot be read. Write it like sqlite:////var/lib/limner/limner.db") from error
+        raise Misconfigured(
+            f"The database URL {url!r} cannot be read. Write it like sqlite:////var/lib/limner/limner.db"
+        ) from error
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise Misconfigured(
             f"The database URL {parsed.render_as_string()!r} names no SQLite file. "
@@ -197,7 +209,13 @@ def _engine(path: str, *, begin: str) -> Engine:
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         connection.create_function("limner_now", 0, time.time)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16000"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

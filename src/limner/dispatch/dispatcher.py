@@ -37,7 +37,9 @@ class Dispatcher:
         self._subscriptions = await serve_workers(self._bus, self._attempts, self._catalogues)
         self._tasks = [
             asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_quietly(self._sweep)), name="limner-sweep"),
-            asyncio.create_task(_every(RELEASE_SECONDS, lambda: release_quietly(self._release)), name="limner-releaser"),
+            asyncio.create_task(
+                _every(RELEASE_SECONDS, lambda: release_quietly(self._release)), name="limner-releaser"
+            ),
         ]
 
     async def stop(self) -> None:

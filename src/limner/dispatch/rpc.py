@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from collections.abc import Awaitable, Callable
-from functools import cache
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from limner import logs
@@ -35,7 +34,10 @@ FILE_MEMBERS = {"key": str, "filename": str, "subfolder": str, "size_bytes": int
 
 
 async def serve_workers(bus: Bus, attempts: Attempts, catalogues: Catalogues) -> list[Subscription]:
-    """Begins to answer. A message that cannot be read gets `ok` false with the reason; a database that is away, nothing."""
+    """Begins to answer. A message that cannot be read gets `ok` false with the reason.
+
+    While the database is away there is no answer at all: the worker keeps its lease and asks again.
+    """
     return [
         await bus.serve(subjects.CLAIM, subjects.GATEWAYS, _responder(Claim, attempts.claim, Claimed)),
         await bus.serve(subjects.DONE, subjects.GATEWAYS, _responder(Done, attempts.done, Settled)),
@@ -61,7 +63,7 @@ def _responder(
 
 
 def read(kind: type[Q], body: bytes) -> Q:
-    """A message whose members have the types that they are declared with. Raises Invalid, naming the first that has not."""
+    """A message whose members have the types that they are declared with. Raises Invalid, naming one that has not."""
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -94,7 +96,7 @@ def _check_done(message: Done) -> None:
 
 
 @cache
-def _types(kind: type[Message]) -> dict[str, Any]:
+def _types(kind: Hashable) -> dict[str, Any]:
     return {name: hint for name, hint in get_type_hints(kind).items() if name != "v"}
 
 

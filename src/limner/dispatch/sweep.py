@@ -34,7 +34,7 @@ class Sweep:
         self._last_housekeeping = 0.0
 
     async def run_once(self) -> int:
-        """Puts back the jobs whose tokens are gone; how many. Raises Unavailable when the bus cannot tell: nothing is done."""
+        """Puts back the jobs whose tokens are gone; how many. Raises Unavailable when the bus cannot tell."""
         pool = self._release.pool
         out = await self._db.read(lambda connection: release_rows.out_for(connection, pool, GRACE_SECONDS))
         pending = await self._bus.pending(pool)  # asked after SQL: a job that ended in between is seen below
@@ -60,7 +60,9 @@ class Sweep:
 
         change = await self._db.write(work)
         if change is not None and change.job is not change.before:
-            log.warning("a job's token was gone", job_id=job.id, was=change.before.state.value, now=change.job.state.value)
+            log.warning(
+                "a job's token was gone", job_id=job.id, was=change.before.state.value, now=change.job.state.value
+            )
             await self._life.announce(change)
 
     async def _keep_house(self, pool: str) -> None:

@@ -288,7 +288,9 @@ def _cancel(job: Job, asked: CancelAsked) -> Decision:
     if job.state.terminal:
         return _unchanged(job)
     still_running = (
-        (InterruptWorker(worker=job.worker, token=job.token),) if job.worker is not None and job.token is not None else ()
+        (InterruptWorker(worker=job.worker, token=job.token),)
+        if job.worker is not None and job.token is not None
+        else ()
     )
     if job.state.waiting:
         canceled = replace(job, state=State.CANCELED, epoch=job.epoch + 1, ended_at=asked.now)

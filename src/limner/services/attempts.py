@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-
 from limner.blobs.keys import attempt_prefix, output_key
 from limner.bus.messages import Claim, Claimed, Done, Reserve, Reserved, Settled
 from limner.bus.port import Bus
@@ -20,7 +19,7 @@ from limner.db import jobs as rows
 from limner.db.files import FileRow
 from limner.db.session import Connection, Database
 from limner.errors import BadName
-from limner.jobs.machine import Accepted, ClaimAsked, Granted, Refused, Reported
+from limner.jobs.machine import Accepted, ClaimAsked, Refused, Reported
 from limner.jobs.model import Job
 from limner.services.life import Change, Life
 from limner.services.names import filename_of, subfolder_of
@@ -39,7 +38,13 @@ class Attempts:
     """Answers workers. Each method is one transaction and may be repeated: the same question gets the same answer."""
 
     def __init__(
-        self, db: Database, bus: Bus, release: Release, presence: Presence, *, existing_number: ExistingNumber | None = None
+        self,
+        db: Database,
+        bus: Bus,
+        release: Release,
+        presence: Presence,
+        *,
+        existing_number: ExistingNumber | None = None,
     ) -> None:
         self._db = db
         self._life = Life(bus, release)
@@ -49,24 +54,26 @@ class Attempts:
     async def claim(self, asked: Claim) -> Claimed:
         """The job itself, if the token that the worker holds is still good for it."""
 
-        def work(connection: Connection) -> tuple[Change, Job] | None:
-            held = rows.hold(connection, asked.id)
+        def work(connection: Connection) -> Change | None:
+            held = rows.hold(connection, asked.id, with_request=True)
             if held is None:
                 return None
             event = ClaimAsked(
-                epoch=asked.epoch, worker=asked.worker, delivery=asked.delivery, new_token=secrets.token_hex(8), now=held.now
+                epoch=asked.epoch,
+                worker=asked.worker,
+                delivery=asked.delivery,
+                new_token=secrets.token_hex(8),
+                now=held.now,
             )
-            change = self._life.change(connection, held, event)
-            return change, rows.with_request(connection, held) if isinstance(change.answer, Granted) else held.job
+            return self._life.change(connection, held, event)
 
-        done = await self._db.write(work)
-        if done is None:
+        change = await self._db.write(work, durable=False)  # a claim undone is a token delivered again
+        if change is None:
             return Claimed(ok=False, reason=NO_SUCH_JOB)
-        change, job = done
         await self._life.announce(change)
         if isinstance(change.answer, Refused):
             return Claimed(ok=False, reason=change.answer.reason)
-        return self._claimed(job)
+        return self._claimed(change.job)
 
     def _claimed(self, job: Job) -> Claimed:
         token = job.token or ""
@@ -131,7 +138,7 @@ class Attempts:
                 return "the lease was lost: another attempt has begun, or this one has ended"
             return _reserve(connection, held.job, asked, start)
 
-        names = await self._db.write(work)
+        names = await self._db.write(work, durable=False)  # nobody knows the names before `done` has made them durable
         if isinstance(names, str):
             return Reserved(ok=False, reason=names)
         return Reserved(

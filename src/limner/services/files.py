@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from limner.blobs.keys import input_key, temp_key
 from limner.blobs.port import BlobStore
 from limner.db import files as rows

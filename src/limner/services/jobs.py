@@ -115,7 +115,9 @@ class Jobs:
         self._release.take_back(recorded.recalled)
         self._release.publish(recorded.released)
         submitted = recorded.submitted
-        logs.job_phase("queued", job_id=job.id, prompt_id=job.prompt_id, model=models[0] if models else None, tenant=tenant)
+        logs.job_phase(
+            "queued", job_id=job.id, prompt_id=job.prompt_id, model=models[0] if models else None, tenant=tenant
+        )
         await self._life.live.queue_changed(tenant, submitted.queue_remaining)
         return submitted
 
@@ -222,4 +224,3 @@ def _window(total: int, max_items: int | None, offset: int | None) -> tuple[int,
             return 0, total
         return max(total - max_items, 0), max_items
     return offset, total if max_items is None else max(max_items, 1)
-

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 from limner import logs
 from limner.bus.port import Bus
 from limner.db import files as file_rows
@@ -70,12 +69,10 @@ class Life:
         """
         decision = decide(held.job, event)
         if decision.job is held.job:
-            remaining = rows.open_jobs(connection, held.job.tenant)
-            return Change(before=held.job, decision=decision, remaining=remaining, released=[])
+            return Change(before=held.job, decision=decision, remaining=held.open_jobs, released=[])
         self._write(connection, held, decision, files)
         ended = any(isinstance(effect, Ended) for effect in decision.effects)
-        tenant = held.job.tenant
-        remaining = rows.count_out(connection, tenant) if ended else rows.open_jobs(connection, tenant)
+        remaining = rows.count_out(connection, held.job.tenant) if ended else held.open_jobs
         made_room = held.job.state is State.RELEASED or decision.job.state is State.QUEUED
         released = self.release.next_jobs(connection) if made_room else []
         return Change(before=held.job, decision=decision, remaining=remaining, released=released)
@@ -119,7 +116,8 @@ class Life:
                 await self.live.ended(job, change.remaining, last_seq)
         elif job.state is not change.before.state:
             _log_step(job)
-            await self.live.queue_changed(job.tenant, change.remaining)
+            if job.state is not State.CANCELING:  # as long as it has not ended, the queue is what it was
+                await self.live.queue_changed(job.tenant, change.remaining)
 
 
 def _log_end(job: Job) -> None:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 from limner import logs
 from limner.bus.messages import Token
 from limner.bus.port import Bus
@@ -59,7 +58,7 @@ class Release:
             self.publish(await self._db.write(self.next_jobs))
 
     def publish(self, released: Sequence[Released]) -> None:
-        """Sends tokens, in this order and after all handed in before. Call it without waiting between commit and call."""
+        """Sends tokens, in this order and after all handed in before. Await nothing between commit and call."""
         self._enqueue(released, take_back=False)
 
     def take_back(self, recalled: Sequence[Released]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 HEAD = "0001"
-"""The newest revision in versions/. Revisions are numbered, so that older code knows a newer database when it sees one."""
+"""The newest revision in versions/. Revisions are numbered, so that older code knows a newer database."""
 
 
 def upgrade(connection: Connection) -> None:

@@ -123,5 +123,5 @@ def upgrade() -> None:
     )
 
 
-def _partial_index(name: str, columns: list[object], where: str, *, unique: bool = False) -> None:
+def _partial_index(name: str, columns: list[str | sa.TextClause], where: str, *, unique: bool = False) -> None:
     op.create_index(name, "jobs", columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
