@@ -11,6 +11,9 @@ import torch
 LARGE_NETWORK = 100_000_000
 """Parameters from which half precision pays on a CPU. Smaller networks are faster in float32, and cleaner."""
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux tells a container how much of the processors it gets."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
@@ -20,10 +23,14 @@ class Devices:
     half: torch.dtype | None  # the fast short type of this device, if it has one
 
     def network_dtype(self, parameters: int) -> torch.dtype:
-        """For a denoising network or a text encoder with this many parameters."""
+        """For a denoising network with this many parameters."""
         if self.half is None or (self.device.type == "cpu" and parameters < LARGE_NETWORK):
             return torch.float32
         return self.half
+
+    def text_dtype(self) -> torch.dtype:
+        """For a text encoder, which runs once a prompt: precision costs little."""
+        return torch.float32
 
     def vae_dtype(self) -> torch.dtype:
         """For a VAE, whose pictures show banding in half precision on a CPU and overflow in float16."""
@@ -58,7 +65,7 @@ def usable_cores() -> int:
     """Cores that the scheduler and the container's quota leave to this process; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = QUOTA.read_text().split()
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

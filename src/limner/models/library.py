@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+from limner.errors import ModelFileError
 from limner.models import build
 from limner.models.checkpoint import read_header
 from limner.models.clip import Clip
@@ -31,7 +32,11 @@ class FileVersion:
 
     @classmethod
     def of(cls, path: Path) -> FileVersion:
-        status = path.stat()
+        """The file's present state. Raises ModelFileError, for a link that leads nowhere among others."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ModelFileError(f"{path.name} cannot be used: it cannot be read ({error.strerror})") from error
         return cls(path, status.st_size, status.st_mtime_ns)
 
 

@@ -11,6 +11,7 @@ from limner.errors import ModelFileError
 from limner.models.checkpoint import read_header
 from limner.models.family import detect
 from limner.models.files import ModelFolders
+from limner.models.library import ModelLibrary
 
 
 def safetensors(header: object, data: bytes = b"") -> bytes:
@@ -101,6 +102,13 @@ def test_names_are_paths_below_the_folder_and_the_first_root_wins(tmp_path: Path
     mine = [name for name in folders.lists()["checkpoints"] if name != "limner-demo.safetensors"]
     assert mine == ["a.safetensors", "sub/b.ckpt"]
     assert folders.find("checkpoints", "a.safetensors") == tmp_path / "one/checkpoints/a.safetensors"
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/a.safetensors").symlink_to(tmp_path / "unmounted/a.safetensors")
+    with pytest.raises(ModelFileError, match=r"a\.safetensors cannot be used: it cannot be read"):
+        ModelLibrary(ModelFolders([tmp_path])).checkpoint("a.safetensors")
 
 
 def test_links_that_go_in_circles_end(tmp_path: Path) -> None:

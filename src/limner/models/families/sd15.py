@@ -122,14 +122,13 @@ def _clip(header: Header, weights: Mapping[str, Tensor], devices: Devices, embed
         for key, weight in weights.items()
         if key.startswith(TEXT) and not key.endswith("position_ids")
     }
-    dtype = devices.network_dtype(sum(weight.numel() for weight in own.values()))
     network = build(
         lambda: CLIPTextModel(CLIPTextConfig(**config)),
         own,
         header=header,
         part="text encoder",
         device=devices.device,
-        dtype=dtype,
+        dtype=devices.text_dtype(),
     )
     rows = None
     if TOKEN_IDS in header:
