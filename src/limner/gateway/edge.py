@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import uuid
@@ -78,7 +79,8 @@ class Edge:
                 await self._app(scope, receive, send)
             except Exception:
                 log.exception("unexpected error", path=scope["path"])
-                await send({"type": "websocket.close", "code": SERVER_ERROR})
+                with contextlib.suppress(RuntimeError, OSError):  # it may be closed already
+                    await send({"type": "websocket.close", "code": SERVER_ERROR})
 
 
 def too_large(limit: int) -> PayloadTooLarge:

@@ -81,3 +81,8 @@ async def test_models_by_kind(gateway: Stack) -> None:
     assert await get(gateway, "/embeddings") == []
     for old_name in ("clip", "unet", "nope"):
         assert (await gateway.http.get(f"/models/{old_name}")).status_code == 404
+
+
+async def test_system_stats_answers_without_a_bus(gateway: Stack) -> None:
+    gateway.services.bus.down = True  # type: ignore[attr-defined]
+    assert (await get(gateway, "/system_stats"))["devices"][0]["type"] == "cpu"

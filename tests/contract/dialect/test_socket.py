@@ -235,3 +235,11 @@ async def test_sockets_exist_under_both_prefixes_and_plain_http_gets_no_socket(a
         assert (await Client(connection).next()) == status(0, "c")
     async with httpx.AsyncClient(base_url=f"http://{address}") as http:
         assert (await http.get("/ws")).status_code == 404
+
+
+async def test_a_gateway_without_its_database_refuses_sockets_and_says_why(gateway: Stack, address: str) -> None:
+    await gateway.db.close()
+    with pytest.raises(websockets.InvalidStatus) as caught:
+        await websockets.connect(f"ws://{address}/ws")
+    assert caught.value.response.status_code == 503
+    assert b"database" in (caught.value.response.body or b"")

@@ -69,8 +69,10 @@ def ended(state: str, messages: list[Any] = [], error: dict[str, Any] | None = N
     return live("Ended", state=state, queue_remaining=0, last_seq=0, messages=messages, error=error)
 
 
-def test_a_job_taken_out_of_the_queue_is_told_by_the_status_alone() -> None:
-    assert types(RunFrames("p", "c").apply(ended("canceled"))) == ["status"]
+def test_a_canceled_job_whose_worker_was_lost_counts_as_interrupted() -> None:
+    frames = list(RunFrames("p", "c").apply(ended("canceled")))
+    assert types(frames) == ["execution_interrupted", "status", "executing"]
+    assert json.loads(frames[0].data)["data"].keys() == {"prompt_id", "node_id", "node_type", "executed", "timestamp"}
 
 
 def test_a_job_that_no_worker_could_finish_ends_in_an_error_that_says_why() -> None:

@@ -13,22 +13,23 @@ Message = tuple[str, dict[str, Any]]
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
-def closing(
-    prompt_id: str, state: str, messages: Sequence[Sequence[Any]], error: dict[str, Any] | None
-) -> Message | None:
-    """The message that ends a job: the run's own, or one made up for a job that ended outside of a run.
-
-    None for a job that was taken out of the queue: ComfyUI has no word for those.
-    """
+def closing(prompt_id: str, state: str, messages: Sequence[Sequence[Any]], error: dict[str, Any] | None) -> Message:
+    """The message that ends a job: the run's own, or one made up for a job that ended without a word of its run."""
     for name, data in reversed(messages):
         if name in ENDS:
             return name, data
-    if state in (State.FAILED, State.EXPIRED):
-        return "execution_error", _error_without_run(prompt_id, error or {})
-    return None
+    now = int(time.time() * 1000)
+    match state:
+        case State.SUCCEEDED:
+            return "execution_success", {"prompt_id": prompt_id, "timestamp": now}
+        case State.CANCELED:
+            where = {"node_id": "", "node_type": "", "executed": []}
+            return "execution_interrupted", {"prompt_id": prompt_id, **where, "timestamp": now}
+        case _:
+            return "execution_error", _error_without_run(prompt_id, error or {}, now)
 
 
-def _error_without_run(prompt_id: str, error: dict[str, Any]) -> dict[str, Any]:
+def _error_without_run(prompt_id: str, error: dict[str, Any], now: int) -> dict[str, Any]:
     """execution_error's data, as far as it is known, for a job that no worker could finish."""
     return {
         "prompt_id": prompt_id,
@@ -40,5 +41,5 @@ def _error_without_run(prompt_id: str, error: dict[str, Any]) -> dict[str, Any]:
         "traceback": error.get("traceback", []),
         "current_inputs": error.get("current_inputs", {}),
         "current_outputs": error.get("current_outputs", []),
-        "timestamp": error.get("timestamp", int(time.time() * 1000)),
+        "timestamp": error.get("timestamp", now),
     }

@@ -16,12 +16,16 @@ from limner import __version__
 from limner.bus.messages import Heartbeat
 from limner.comfy.dialect.answers import empty, encode, json_answer, json_bytes
 from limner.comfy.dialect.context import Dialect
+from limner.errors import Unavailable
 from limner.graph.catalogue import Catalogue
 
 COMFYUI_VERSION = "0.3.64"
 """The version whose protocol this is. Clients compare it with what they need."""
 
 FRONTEND_VERSION = "1.27.10"
+
+WORKERS_SECONDS = 1.0
+"""How long /system_stats waits to hear of the workers."""
 
 FOLDERS = (
     "checkpoints", "configs", "loras", "vae", "text_encoders", "diffusion_models", "clip_vision", "style_models",
@@ -71,7 +75,12 @@ class Info:
         return json_answer([str(PurePosixPath(name).with_suffix("")) for name in sorted(names)])
 
     async def system_stats(self, _request: Request) -> Response:
-        return json_answer(system_stats(await self._dialect.catalogues.workers()))
+        """Answers without a bus too: then there are no workers to tell of."""
+        try:
+            workers = await asyncio.wait_for(self._dialect.catalogues.workers(), WORKERS_SECONDS)
+        except (Unavailable, TimeoutError):
+            workers = []
+        return json_answer(system_stats(workers))
 
     async def _catalogue(self) -> Catalogue:
         return await self._dialect.catalogues.current(self._dialect.pool)

@@ -33,5 +33,5 @@ def history_entry(job: Job) -> dict[str, Any]:
 def _messages(job: Job) -> list[Any]:
     """What the run told, and its end, be it made up."""
     messages = [list(message) for message in job.messages]
-    end = closing(job.prompt_id, job.state, messages, job.error)
-    return messages if end is None or list(end) in messages else [*messages, list(end)]
+    end = list(closing(job.prompt_id, job.state, messages, job.error))
+    return messages if end in messages else [*messages, end]

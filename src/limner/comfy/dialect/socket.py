@@ -13,9 +13,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from limner import logs
 from limner.bus.port import Bus
 from limner.comfy.dialect import frames
+from limner.comfy.dialect.answers import error_answer
 from limner.comfy.dialect.feed import Feed
 from limner.comfy.dialect.frames import Frame
 from limner.comfy.dialect.outbox import Outbox
+from limner.errors import Unavailable
 from limner.services.jobs import Jobs
 from limner.services.presence import Presence
 
@@ -103,10 +105,13 @@ class Sockets:
 
     async def serve(self, tenant: str, websocket: WebSocket) -> None:
         """One connection, from its opening to its end. The same client id again takes over from an older socket."""
-        await websocket.accept()
+        try:
+            feed = await self._feed(tenant)
+            remaining = await self._jobs.remaining(tenant)
+        except Unavailable as error:
+            await websocket.send_denial_response(error_answer(error))
+            return
         socket = Socket(websocket, tenant, websocket.query_params.get("clientId") or uuid.uuid4().hex)
-        feed = await self._feed(tenant)
-        remaining = await self._jobs.remaining(tenant)
         socket.put(Frame(data=frames.status(remaining, socket.sid)))
         node = feed.running_node(socket.sid)
         if node is not None:
@@ -114,6 +119,7 @@ class Sockets:
         self._open.setdefault(tenant, {})[socket.sid] = socket
         self._presence.came(tenant, socket.sid)
         try:
+            await websocket.accept()
             await socket.run(self._features)
         finally:
             self._presence.left(tenant, socket.sid)

@@ -101,11 +101,10 @@ class RunFrames:
         if self._unsent:
             yield self._progress_state()
         end = closing(self.prompt_id, data["state"], data["messages"], data.get("error"))
-        if end is not None and (self.client is not None or end[0] == "execution_interrupted"):
+        if self.client is not None or end[0] == "execution_interrupted":
             yield Frame(client=self.client, data=frames.text(*end))
         yield Frame(data=frames.status(data["queue_remaining"]))
-        if end is not None:
-            yield from self._tell("executing", node=None, prompt_id=self.prompt_id)
+        yield from self._tell("executing", node=None, prompt_id=self.prompt_id)
 
     def _set(self, node: Node, state: str, value: float, maximum: float) -> None:
         self._unsent += 1
