@@ -85,6 +85,17 @@ def ddim_uniform(levels: Levels, steps: int) -> Tensor:
     return _end(levels.table[1 :: max(len(levels) // steps, 1)].flip(0))
 
 
+@schedule("beta")
+def beta(levels: Levels, steps: int) -> Tensor:
+    """Timesteps dense at both ends, spread as the beta distribution with both shapes 0.6; equal ones count once.
+
+    Lee et al. 2024, arXiv:2407.12173, section 4.
+    """
+    places = _beta_quantiles(1 - torch.arange(steps, dtype=torch.float64) / steps, 0.6)
+    rows = (places * (len(levels) - 1)).round(decimals=6).round().long()  # the middle lies between two rows, exactly
+    return _end(levels.table[list(dict.fromkeys(rows.tolist()))])
+
+
 @schedule("normal")
 def normal(levels: Levels, steps: int) -> Tensor:
     """Evenly spaced timesteps between the table's ends."""
@@ -120,3 +131,18 @@ def kl_optimal(levels: Levels, steps: int) -> Tensor:
 def _timesteps(levels: Levels, count: int) -> Tensor:
     ends = levels.timestep(torch.tensor([levels.high, levels.low]))
     return torch.linspace(float(ends[0]), float(ends[1]), count)
+
+
+def _beta_quantiles(shares: Tensor, shape: float) -> Tensor:
+    """Where the beta distribution with both shapes equal has these shares (0..1) of its mass below, to about 1e-7.
+
+    Its density is infinite at the ends; over t^shape instead of t it is smooth up to the middle, and the rest mirrors.
+    """
+    grid = torch.linspace(0, 0.5**shape, 4097, dtype=torch.float64)
+    mass = torch.cat([grid.new_zeros(1), torch.cumulative_trapezoid((1 - grid ** (1 / shape)) ** (shape - 1), grid)])
+    mass = mass / mass[-1] / 2
+    wanted = torch.minimum(shares, 1 - shares)
+    above = torch.searchsorted(mass, wanted).clamp(1, len(mass) - 1)
+    part = (wanted - mass[above - 1]) / (mass[above] - mass[above - 1])
+    place = (grid[above - 1] + part * (grid[above] - grid[above - 1])) ** (1 / shape)
+    return torch.where(shares > 0.5, 1 - place, place)
