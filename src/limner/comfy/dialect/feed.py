@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ class Feed:
         self._tenant = tenant
         self._deliver = deliver
         self._runs: dict[str, _Run] = {}
+        self._ended: deque[str] = deque(maxlen=RUNS)  # what comes after a run's end must not open it again
         self._subscriptions: list[Subscription] = []
 
     async def start(self, bus: Bus) -> None:
@@ -40,8 +42,8 @@ class Feed:
         self._subscriptions.append(await bus.subscribe(subjects.previews(self._tenant, "*"), self._seen))
 
     async def stop(self) -> None:
-        for subscription in self._subscriptions:
-            await subscription.stop()
+        while self._subscriptions:
+            await self._subscriptions.pop().stop()
         for job in list(self._runs):
             self._forget(job)
 
@@ -59,12 +61,13 @@ class Feed:
 
     async def _seen(self, _subject: str, body: bytes) -> None:
         live, picture = decode_preview(body)
-        if live.job in self._runs:  # one that comes after its run's end would open the run again
-            self._take(Arrival(live=live, picture=picture))
+        self._take(Arrival(live=live, picture=picture))
 
     def _take(self, arrival: Arrival) -> None:
         live = arrival.live
         run = self._runs.get(live.job)
+        if run is None and live.job in self._ended:
+            return
         if run is None:
             run = self._runs[live.job] = _Run(RunFrames(live.prompt_id, live.client_id), live.attempt)
             if len(self._runs) > RUNS:
@@ -78,6 +81,7 @@ class Feed:
             for frame in run.frames.apply(arrival.live, arrival.picture):
                 self._deliver(frame)
             if arrival.live.kind == "Ended":
+                self._ended.append(job)
                 self._forget(job)
                 return
         self._set_timer(job, run)

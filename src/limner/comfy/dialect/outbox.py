@@ -30,8 +30,10 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, frame: Frame) -> None:
-        """Never waits."""
+    def put(self, frame: Frame) -> bool:
+        """Never waits. False, once, when this frame made it hopeless; after that nothing more is taken."""
+        if self.hopeless:
+            return True
         self._add(frame)
         if self._pictures > PICTURES:
             self._drop_oldest_picture()
@@ -39,6 +41,7 @@ class Outbox:
             self._thin()
         self.hopeless = len(self._waiting) > FRAMES or self._bytes > BYTES
         self._filled.set()
+        return not self.hopeless
 
     async def get(self) -> Frame:
         """The next frame, as soon as there is one."""

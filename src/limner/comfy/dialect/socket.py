@@ -44,8 +44,7 @@ class Socket:
         """Queues a frame if it is meant for sockets like this one; a socket that cannot keep up is dropped."""
         if frame.metadata is not None and frame.metadata != self.metadata:
             return
-        self.outbox.put(frame)
-        if self.outbox.hopeless:
+        if not self.outbox.put(frame):
             log.warning("closed a socket that does not read", sid=self.sid, waiting=len(self.outbox))
             self.stop()
 
@@ -171,7 +170,7 @@ class Sockets:
 
     def _stop_idle(self, tenant: str) -> None:
         del self._lingering[tenant]
-        if not self._open.get(tenant):
+        if tenant in self._feeds and not self._open.get(tenant):
             self._stop_feed(tenant)
 
     def _stop_feed(self, tenant: str) -> None:

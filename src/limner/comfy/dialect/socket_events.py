@@ -73,6 +73,7 @@ class RunFrames:
 
     def _stepped(self, node: Node, value: float, maximum: float) -> Iterator[Frame]:
         """ComfyUI shows a step's picture before `progress` to sockets that take metadata, and after it to others."""
+        self.node = node["id"]
         self._steps[node["id"]] = (value, maximum)
         self._set(node, "running", value, maximum)
         pictures = list(self._previews())
