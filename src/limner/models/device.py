@@ -46,8 +46,13 @@ def choose() -> Devices:
     """
     if torch.cuda.is_available():
         return Devices(device=torch.device("cuda", 0), half=torch.float16)
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Devices(device=torch.device("cpu"), half=torch.bfloat16 if has_bf16 else None)
+    return Devices(device=torch.device("cpu"), half=torch.bfloat16 if _multiplies_bf16() else None)
+
+
+def _multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16. torch knows, under names that it may change."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 def settle_threads(threads: int | None = None) -> int:

@@ -66,7 +66,7 @@ class ModelLibrary:
 
     def resident(self) -> list[str]:
         """The names of the checkpoints in memory, the most recently used last."""
-        return [name for name, _ in self._loaded.values()]
+        return [name for name, _ in list(self._loaded.values())]  # another thread may ask
 
     def unload(self) -> None:
         """Forgets every network. Its memory comes back once no cached output holds it any more."""

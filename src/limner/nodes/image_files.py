@@ -9,12 +9,15 @@ import string
 from typing import Annotated, Any
 
 from limner.engine.context import RunContext
+from limner.errors import UnfitInput
 from limner.graph.spec import Result, node
 from limner.graph.types import Hidden, InputFiles, Socket, Text
 from limner.nodes.pictures import read_pictures, to_bytes, write_png
 from limner.nodes.sockets import Image, Mask
 
 TEMP_LETTERS = 5
+KEY_LIMIT = 79
+"""Characters that the name of a text in a PNG may have."""
 
 
 def _file_digest(ctx: RunContext, image: str) -> str:
@@ -70,7 +73,12 @@ def _write(
     return Result(ui={"images": [file.ui() for file in files]})
 
 
-def _texts(prompt: Any, extra_pnginfo: dict[str, Any] | None) -> dict[str, str]:
+def _texts(prompt: Any, extra_pnginfo: Any) -> dict[str, str]:
     """The text chunks of a PNG: each value as JSON by Python's defaults, as readers of such files expect."""
+    if not isinstance(extra_pnginfo, dict | None):
+        raise UnfitInput(f"extra_pnginfo is an object of things to write into pictures, not {extra_pnginfo!r:.100}")
     values = ({} if prompt is None else {"prompt": prompt}) | (extra_pnginfo or {})
+    for key in values:
+        if not 1 <= len(key) <= KEY_LIMIT or not key.isascii() or not key.isprintable():
+            raise UnfitInput(f"extra_pnginfo has the key {key!r:.100}, which a PNG cannot hold")
     return {key: json.dumps(value) for key, value in values.items()}

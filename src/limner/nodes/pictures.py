@@ -16,9 +16,13 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from limner.errors import BadImage, UnfitInput
+from limner.nodes.memory import check_room
 
 PIXEL_LIMIT = 89_478_485
 """Pixels of all frames together that a file may have; a file of few bytes can name any number."""
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "JPEG2000", "TGA", "QOI")
+"""What is read of all that Pillow knows: pictures of pixels, and nothing that starts another program (EPS does)."""
 
 NO_MASK_PX = 64
 """Edge of the empty mask of a picture without transparency."""
@@ -36,7 +40,8 @@ def read_pictures(path: Path, name: str) -> tuple[Tensor, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
-            with Pictures.open(path) as file:
+            Pictures.init()
+            with Pictures.open(path, formats=[each for each in FORMATS if each in Pictures.OPEN]) as file:
                 pairs = [(_colours(frame), _transparency(frame)) for frame in _frames(file, name)]
     except Pictures.DecompressionBombError as error:
         raise _too_large(name) from error
@@ -72,6 +77,7 @@ def _frames(file: Pictures.Image, name: str) -> Iterator[Pictures.Image]:
     count = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
     if file.width * file.height * count > PIXEL_LIMIT:
         raise _too_large(name)
+    check_room(count, file.height, file.width, 4)
     size: tuple[int, int] | None = None
     for number, frame in enumerate(ImageSequence.Iterator(file)):
         if number >= count:

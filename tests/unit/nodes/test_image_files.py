@@ -111,7 +111,14 @@ def cut_png() -> bytes:
     return data.getvalue()[:1000]
 
 
+def eps() -> bytes:
+    data = io.BytesIO()
+    Pictures.new("RGB", (4, 4)).save(data, "EPS")
+    return data.getvalue()
+
+
 BAD = {
+    "eps": (eps(), "not a picture of a known format"),
     "empty": (b"", "not a picture of a known format"),
     "text": (b"hello, this is no picture", "not a picture of a known format"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture of a known format"),
@@ -180,6 +187,12 @@ def test_grey_and_transparent_pictures_can_be_saved(channels: int, tmp_path: Pat
 def test_what_is_no_picture_cannot_be_saved(shape: tuple[int, ...], tmp_path: Path) -> None:
     with pytest.raises(UnfitInput, match="cannot be written"):
         save(tmp_path, images=torch.zeros(shape), filename_prefix="d")
+
+
+@pytest.mark.parametrize("extra", ["text", [1], {"": 1}, {"k" * 80: 1}, {"ключ": 1}, {"a\0b": 1}])
+def test_what_a_png_cannot_hold_beside_its_pixels_is_told(extra: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnfitInput, match="extra_pnginfo"):
+        save(tmp_path, images=torch.zeros(1, 2, 2, 3), filename_prefix="f", extra_pnginfo=extra)
 
 
 def test_json_in_a_picture_is_written_by_pythons_defaults(tmp_path: Path) -> None:
