@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from limner import logs
@@ -30,6 +30,10 @@ log = logs.get("limner.dispatch.rpc")
 
 Q = TypeVar("Q", bound=Message)
 
+HINTS: dict[type[Message], dict[str, Any]] = {
+    kind: {name: hint for name, hint in get_type_hints(kind).items() if name != "v"}
+    for kind in (Claim, Done, Reserve, CatalogueOffer)
+}
 FILE_MEMBERS = {"key": str, "filename": str, "subfolder": str, "size_bytes": int, "sha256": str}
 
 
@@ -70,7 +74,7 @@ def read(kind: type[Q], body: bytes) -> Q:
         raise Invalid(f"{kind.__name__}: not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise Invalid(f"{kind.__name__}: not an object")
-    hints = _types(kind)
+    hints = HINTS[kind]
     for name, value in raw.items():
         if name in hints and not _fits(value, hints[name]):
             raise Invalid(f"{kind.__name__}: {name} is of type {type(value).__name__}")
@@ -93,11 +97,6 @@ def _check_done(message: Done) -> None:
         for name, kind in FILE_MEMBERS.items():
             if not isinstance(file.get(name), kind):
                 raise Invalid(f"Done: a file without a proper {name}")
-
-
-@cache
-def _types(kind: Hashable) -> dict[str, Any]:
-    return {name: hint for name, hint in get_type_hints(kind).items() if name != "v"}
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

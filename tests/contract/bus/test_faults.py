@@ -1,0 +1,140 @@
+"""What NATS does to us: killed, emptied, not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from limner.bus.jetstream import JetStreamBus
+from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Token
+from limner.errors import Unavailable
+from tests.support.nats import NatsServer
+
+POOL = "default"
+
+
+@pytest.fixture
+async def bus(server: NatsServer) -> AsyncIterator[JetStreamBus]:
+    connected = await JetStreamBus.connect(server.url, name="test")
+    yield connected
+    await connected.close()
+
+
+async def reconnected(bus: JetStreamBus) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await bus.pending(POOL)
+        except Unavailable:
+            assert time.monotonic() < deadline, "no reconnect"
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+async def test_acknowledged_tokens_outlive_a_killed_server(server: NatsServer, bus: JetStreamBus) -> None:
+    for n in range(3):
+        await bus.publish_token(POOL, "any", Token(id=f"j{n}", epoch=0))
+    held = await bus.pull(POOL, ("any",))
+    assert held is not None
+    server.kill()
+    await server.start()
+    await reconnected(bus)
+    assert set(await bus.pending(POOL)) == {"j0", "j1", "j2"}
+    await held.ack()
+    assert set(await bus.pending(POOL)) == {"j1", "j2"}
+    following = await bus.pull(POOL, ("any",))
+    assert following is not None
+    assert following.token.id == "j1"
+
+
+async def test_a_lost_store_is_laid_out_again(server: NatsServer, bus: JetStreamBus) -> None:
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    await bus.put_worker(Heartbeat(worker="w", pool=POOL, state="idle", version="1", catalogue=""))
+    held = await bus.pull(POOL, ("any",))
+    assert held is not None
+    server.kill()
+    server.lose_everything()
+    await server.start()
+    await reconnected(bus)
+    assert await bus.pending(POOL) == {}
+    assert await bus.pull(POOL, ("any",)) is None
+    assert await bus.workers() == []
+    await held.ack()
+    await bus.put_worker(Heartbeat(worker="w", pool=POOL, state="idle", version="1", catalogue=""))
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=1))
+    again = await bus.pull(POOL, ("any",))
+    assert again is not None
+    assert again.token.epoch == 1
+    assert len(await bus.workers()) == 1
+
+
+async def test_the_store_is_laid_out_again_even_without_a_reconnect(bus: JetStreamBus) -> None:
+    """Somebody deleted the stream and the lane of a running server."""
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    await bus._api(f"CONSUMER.DELETE.LIMNER_JOBS_{POOL}.any", {})
+    assert await bus.pull(POOL, ("any",)) is None, "a lane without its consumer is read as empty"
+    await bus.ensure_lanes(POOL, ["any"])
+    delivery = await bus.pull(POOL, ("any",))
+    assert delivery is not None
+    await bus._api(f"STREAM.DELETE.LIMNER_JOBS_{POOL}", {})
+    with pytest.raises(Unavailable):
+        await bus.publish_token(POOL, "any", Token(id="k", epoch=0))
+    await bus.publish_token(POOL, "any", Token(id="k", epoch=0))
+    assert await bus.pending(POOL) == {"k": "any"}
+
+
+async def test_while_the_server_is_away_nothing_is_read_as_empty(server: NatsServer, bus: JetStreamBus) -> None:
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    server.kill()
+    calls = [
+        bus.pending(POOL),
+        bus.pull(POOL, ("any",)),
+        bus.publish_token(POOL, "any", Token(id="k", epoch=0)),
+        bus.purge(POOL, "any", "j"),
+        bus.workers(),
+        bus.request("limner.test", Claim(id="j", epoch=0, worker="w", delivery="d"), Claimed, 0.5),
+    ]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(result) for result in results} <= {Unavailable}, results
+
+
+async def test_subscriptions_and_wakes_hold_over_a_restart(server: NatsServer, bus: JetStreamBus) -> None:
+    async def answer(body: bytes) -> Message:
+        return Claimed(ok=True, reason="here")
+
+    await bus.serve("limner.test.ask", "group", answer)
+    assert await bus.wait_wake(POOL, 0.01) is None
+    server.kill()
+    waiting = asyncio.create_task(bus.wait_wake(POOL, 30))
+    await server.start()
+    assert await waiting == "", "a reconnect wakes, since wakes may have been lost before it"
+    await reconnected(bus)
+    answered = await bus.request("limner.test.ask", Claim(id="j", epoch=0, worker="w", delivery="d"), Claimed, 5)
+    assert answered.reason == "here"
+
+
+async def test_a_bus_may_be_opened_before_its_server(server: NatsServer) -> None:
+    server.kill()
+    bus = await JetStreamBus.connect(server.url, name="early", wait_seconds=0.2)
+    assert not bus.connected
+
+    async def answer(body: bytes) -> Message:
+        return Claimed(ok=True)
+
+    await bus.serve("limner.test.ask", "group", answer)
+    with pytest.raises(Unavailable):
+        await bus.publish("limner.test", b"")
+    await server.start()
+    await reconnected(bus)
+    assert (await bus.request("limner.test.ask", Claim(id="j", epoch=0, worker="w", delivery="d"), Claimed, 5)).ok
+    await bus.close()
+
+
+async def test_without_the_token_there_is_no_connection(server: NatsServer) -> None:
+    bus = await JetStreamBus.connect(server.url.replace("test-token", "wrong"), name="stranger", wait_seconds=0.3)
+    assert not bus.connected
+    await bus.close()

@@ -1,0 +1,356 @@
+"""Every crash of dispatch's table, as a decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limner.jobs.machine import (
+    MAX_ATTEMPTS,
+    Accepted,
+    AttemptEnded,
+    CancelAsked,
+    ClaimAsked,
+    Decision,
+    Ended,
+    Event,
+    Granted,
+    InterruptWorker,
+    PurgeToken,
+    Refused,
+    Reported,
+    RunAfter,
+    TokenMissing,
+    backoff_seconds,
+    decide,
+)
+from limner.jobs.model import Job, State
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def job(**changes: Any) -> Job:
+    fields: dict[str, Any] = {
+        "id": "j",
+        "tenant": "default",
+        "pool": "default",
+        "lane": "any",
+        "prompt_id": "p",
+        "client_id": None,
+        "number": 0.0,
+        "number_given": False,
+        "priority": 0,
+        "workflow": {},
+        "outputs": (),
+        "extra_data": {},
+        "inputs": (),
+        "state": State.RELEASED,
+        "epoch": 0,
+        "attempts": 0,
+        "token": None,
+        "worker": None,
+        "created_at": NOW,
+        "started_at": None,
+        "ended_at": None,
+        "result": None,
+    }
+    return Job(**(fields | changes))
+
+
+def running(**changes: Any) -> Job:
+    fields = {"state": State.RUNNING, "attempts": 1, "token": "t1", "worker": "w1", "delivery": "d1", "started_at": NOW}
+    return job(**(fields | changes))
+
+
+def claim(epoch: int = 0, worker: str = "w1", delivery: str = "d1", token: str = "t-new") -> ClaimAsked:
+    return ClaimAsked(epoch=epoch, worker=worker, delivery=delivery, new_token=token, now=NOW)
+
+
+def report(outcome: str, token: str = "t1", **more: Any) -> Reported:
+    return Reported(token=token, outcome=outcome, now=NOW, **more)
+
+
+def failure(*, retryable: bool, code: str = "node_error") -> Reported:
+    return report("failed", error={"code": code, "retryable": retryable, "exception_message": "boom"})
+
+
+def effects(decision: Decision, kind: type) -> list[Any]:
+    return [effect for effect in decision.effects if isinstance(effect, kind)]
+
+
+def only(decision: Decision, kind: type) -> Any:
+    (effect,) = effects(decision, kind)
+    return effect
+
+
+def test_a_claim_of_a_released_job_begins_an_attempt() -> None:
+    decision = decide(job(), claim())
+    assert decision.answer == Granted()
+    assert (decision.job.state, decision.job.attempts, decision.job.token) == (State.RUNNING, 1, "t-new")
+    assert (decision.job.worker, decision.job.delivery, decision.job.started_at) == ("w1", "d1", NOW)
+
+
+def test_a_repeated_claim_of_the_same_delivery_gets_the_same_token_and_counts_no_attempt() -> None:
+    first = decide(job(), claim(token="t1"))
+    again = decide(first.job, claim(token="t2"))
+    assert again.answer == Granted(repeat=True)
+    assert again.job is first.job
+    assert again.job.token == "t1"
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 99])
+def test_a_claim_with_another_epoch_is_refused(epoch: int) -> None:
+    decision = decide(job(epoch=1), claim(epoch=epoch))
+    assert isinstance(decision.answer, Refused)
+    assert decision.job.state is State.RELEASED
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED, State.EXPIRED])
+def test_a_claim_of_an_ended_job_is_refused(state: State) -> None:
+    """The worker died after done and before its ack: the token comes again, and is dropped."""
+    before = job(state=state, ended_at=NOW)
+    decision = decide(before, claim())
+    assert isinstance(decision.answer, Refused)
+    assert decision.job is before
+
+
+def test_a_recalled_job_is_not_claimed_with_its_old_token() -> None:
+    assert isinstance(decide(job(state=State.QUEUED, epoch=1), claim(epoch=0)).answer, Refused)
+
+
+def test_a_queued_job_is_not_claimed_before_its_turn() -> None:
+    assert isinstance(decide(job(state=State.QUEUED), claim()).answer, Refused)
+
+
+def test_the_first_loss_of_a_worker_is_redelivered_at_once() -> None:
+    decision = decide(running(), claim(worker="w2", delivery="d2", token="t2"))
+    assert decision.answer == Granted()
+    assert only(decision, AttemptEnded).outcome == "lost"
+    assert (decision.job.attempts, decision.job.token, decision.job.losses) == (2, "t2", 1)
+
+
+def test_the_same_worker_with_another_delivery_is_a_loss_too() -> None:
+    """It was restarted under the same name."""
+    decision = decide(running(), claim(worker="w1", delivery="d2", token="t2"))
+    assert (decision.answer, decision.job.token, decision.job.losses) == (Granted(), "t2", 1)
+
+
+def test_the_second_loss_waits() -> None:
+    decision = decide(running(attempts=2, losses=1), claim(worker="w3", delivery="d3"))
+    assert isinstance(decision.answer, Refused)
+    assert only(decision, RunAfter).seconds == 5.0
+    assert (decision.job.state, decision.job.epoch, decision.job.token) == (State.QUEUED, 1, "t1")
+
+
+def test_a_job_that_kills_its_workers_fails_once_its_attempts_are_used_up() -> None:
+    decision = decide(running(attempts=MAX_ATTEMPTS, losses=1), claim(worker="w3", delivery="d3"))
+    assert isinstance(decision.answer, Refused)
+    assert decision.job.state is State.FAILED
+    assert decision.job.error is not None
+    assert decision.job.error["code"] == "worker_lost"
+    assert decision.job.messages[0][0] == "execution_error"
+    assert effects(decision, Ended)
+
+
+def test_a_job_that_came_back_to_the_queue_with_all_attempts_used_fails_at_the_next_claim() -> None:
+    decision = decide(job(attempts=MAX_ATTEMPTS), claim())
+    assert decision.job.state is State.FAILED
+
+
+def test_success_ends_the_job_with_all_that_was_reported() -> None:
+    told = report(
+        "succeeded", result={"outputs": {"9": {}}, "meta": {}}, messages=(("execution_start", {}),), models=("m",)
+    )
+    decision = decide(running(), told)
+    assert decision.answer == Accepted()
+    assert (decision.job.state, decision.job.ended_at, decision.job.models) == (State.SUCCEEDED, NOW, ("m",))
+    assert decision.job.result == {"outputs": {"9": {}}, "meta": {}}
+    assert only(decision, Ended) == Ended()
+    assert not effects(decision, PurgeToken)
+
+
+def test_a_report_whose_answer_was_lost_is_accepted_again_without_effect() -> None:
+    ended = decide(running(), report("succeeded")).job
+    again = decide(ended, report("succeeded"))
+    assert again.answer == Accepted(repeat=True)
+    assert again.job is ended
+    assert not effects(again, Ended)
+
+
+def test_a_late_report_of_a_lost_lease_is_refused_once_somebody_else_has_claimed() -> None:
+    taken_over = decide(running(), claim(worker="w2", delivery="d2", token="t2")).job
+    late = decide(taken_over, report("succeeded", token="t1"))
+    assert isinstance(late.answer, Refused)
+    assert late.job is taken_over
+
+
+@pytest.mark.parametrize("released_again", [False, True])
+def test_a_late_report_is_accepted_while_nobody_else_has_claimed(released_again: bool) -> None:
+    """The sweep put the job back although its worker lived; the work is not thrown away."""
+    back = decide(running(), TokenMissing(now=NOW)).job
+    back = replace(back, state=State.RELEASED) if released_again else back
+    decision = decide(back, report("succeeded"))
+    assert decision.answer == Accepted()
+    assert decision.job.state is State.SUCCEEDED
+    assert bool(effects(decision, PurgeToken)) is released_again
+
+
+def test_a_nodes_exception_fails_the_job_at_once() -> None:
+    decision = decide(running(), failure(retryable=False))
+    assert (decision.job.state, decision.job.attempts) == (State.FAILED, 1)
+    assert decision.job.error is not None
+    assert decision.job.error["exception_message"] == "boom"
+
+
+def test_retryable_failures_back_off_and_then_fail_for_good() -> None:
+    waits: list[float] = []
+    current = job()
+    for number in range(1, MAX_ATTEMPTS + 1):
+        current = decide(
+            replace(current, state=State.RELEASED), claim(epoch=current.epoch, delivery=f"d{number}", token="t1")
+        ).job
+        decision = decide(current, failure(retryable=True, code="upload_failed"))
+        current = decision.job
+        waits += [effect.seconds for effect in effects(decision, RunAfter)]
+    assert waits == [5.0, 10.0]
+    assert (current.state, current.attempts) == (State.FAILED, MAX_ATTEMPTS)
+
+
+def test_a_reported_failure_gives_the_lease_up() -> None:
+    decision = decide(running(), failure(retryable=True))
+    assert (decision.job.state, decision.job.epoch, decision.job.token) == (State.QUEUED, 1, None)
+    assert isinstance(decide(decision.job, failure(retryable=True)).answer, Refused)
+
+
+def test_out_of_memory_is_tried_once_more_only() -> None:
+    assert decide(running(attempts=1), failure(retryable=True, code="out_of_memory")).job.state is State.QUEUED
+    assert decide(running(attempts=2), failure(retryable=True, code="out_of_memory")).job.state is State.FAILED
+
+
+def test_a_returned_job_waits_again_and_counts_no_attempt() -> None:
+    decision = decide(running(attempts=3), report("returned"))
+    assert decision.answer == Accepted()
+    assert (decision.job.state, decision.job.attempts, decision.job.epoch) == (State.QUEUED, 2, 1)
+    assert only(decision, RunAfter).seconds == 0.0
+
+
+def test_a_job_returned_after_the_sweep_put_it_back_keeps_its_new_place() -> None:
+    back = decide(running(), TokenMissing(now=NOW)).job
+    decision = decide(replace(back, state=State.RELEASED), report("returned"))
+    assert (decision.job.state, decision.job.epoch, decision.job.token, decision.job.attempts) == (
+        State.RELEASED,
+        1,
+        None,
+        0,
+    )
+
+
+def test_an_unknown_outcome_is_refused() -> None:
+    assert isinstance(decide(running(), report("exploded")).answer, Refused)
+
+
+def test_a_report_without_any_lease_is_refused() -> None:
+    assert isinstance(decide(job(), report("succeeded", token="")).answer, Refused)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RELEASED])
+def test_cancel_of_a_waiting_job_is_at_once_and_leaves_no_trace(state: State) -> None:
+    decision = decide(job(state=state), CancelAsked(now=NOW))
+    assert (decision.job.state, decision.job.epoch) == (State.CANCELED, 1)
+    assert only(decision, Ended) == Ended(hidden=True)
+    assert bool(effects(decision, PurgeToken)) is (state is State.RELEASED)
+
+
+def test_cancel_of_a_running_job_asks_its_worker() -> None:
+    decision = decide(running(), CancelAsked(now=NOW))
+    assert decision.job.state is State.CANCELING
+    assert only(decision, InterruptWorker) == InterruptWorker(worker="w1", token="t1")
+    again = decide(decision.job, CancelAsked(now=NOW))
+    assert again.job is decision.job
+    assert effects(again, InterruptWorker)
+
+
+def test_cancel_of_an_ended_job_does_nothing() -> None:
+    ended = job(state=State.SUCCEEDED, ended_at=NOW)
+    assert decide(ended, CancelAsked(now=NOW)) == Decision(job=ended, effects=())
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        (report("interrupted"), State.CANCELED),
+        (report("succeeded"), State.SUCCEEDED),
+        (report("returned"), State.CANCELED),
+        (failure(retryable=True), State.CANCELED),
+        (failure(retryable=False), State.FAILED),
+    ],
+)
+def test_a_canceling_job_ends_with_its_workers_report(told: Reported, state: State) -> None:
+    decision = decide(running(state=State.CANCELING), told)
+    assert decision.job.state is state
+    assert only(decision, Ended) == Ended()
+
+
+def test_a_canceling_job_whose_worker_is_lost_is_canceled() -> None:
+    decision = decide(running(state=State.CANCELING), claim(worker="w2", delivery="d2"))
+    assert isinstance(decision.answer, Refused)
+    assert decision.job.state is State.CANCELED
+    assert decide(running(state=State.CANCELING), TokenMissing(now=NOW)).job.state is State.CANCELED
+
+
+@pytest.mark.parametrize("before", [job(), running()])
+def test_a_job_without_its_token_goes_back_to_the_queue(before: Job) -> None:
+    decision = decide(before, TokenMissing(now=NOW))
+    assert (decision.job.state, decision.job.epoch, decision.job.token) == (State.QUEUED, 1, before.token)
+    assert isinstance(decide(decision.job, claim(epoch=0)).answer, Refused)
+
+
+def test_a_missing_token_of_a_waiting_or_ended_job_is_no_loss() -> None:
+    for state in (State.QUEUED, State.SUCCEEDED):
+        before = job(state=state)
+        assert decide(before, TokenMissing(now=NOW)).job is before
+
+
+def test_backoff_grows_from_five_seconds_to_five_minutes() -> None:
+    assert [backoff_seconds(n) for n in (1, 2, 3, 7, 50)] == [5.0, 10.0, 20.0, 300.0, 300.0]
+    assert backoff_seconds(1, jitter=1.0) == pytest.approx(6.0)
+
+
+TOKENS = st.sampled_from(["t1", "t2", "t3"])
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.builds(
+        claim,
+        epoch=st.integers(0, 4),
+        worker=st.sampled_from(["w1", "w2"]),
+        delivery=st.sampled_from(["d1", "d2"]),
+        token=TOKENS,
+    ),
+    st.builds(report, st.sampled_from(["succeeded", "interrupted", "returned", "failed"]), token=TOKENS),
+    st.builds(lambda token: replace(failure(retryable=True), token=token), TOKENS),
+    st.just(CancelAsked(now=NOW)),
+    st.just(TokenMissing(now=NOW)),
+)
+
+
+@given(st.lists(st.one_of(EVENTS, st.just("release")), max_size=30))
+def test_whatever_happens_a_job_ends_at_most_once_and_never_runs_too_often(events: list[Event | str]) -> None:
+    current, ends = job(state=State.QUEUED), 0
+    for event in events:
+        if isinstance(event, str):
+            current = replace(current, state=State.RELEASED) if current.state is State.QUEUED else current
+            continue
+        decision = decide(current, event)
+        ends += len(effects(decision, Ended))
+        assert decision.job.epoch >= current.epoch
+        assert 0 <= decision.job.attempts <= MAX_ATTEMPTS
+        if current.state.terminal:
+            assert decision.job is current
+        assert decision.job.state.terminal == (decision.job.ended_at is not None)
+        assert (decision.job.state in (State.RUNNING, State.CANCELING)) <= (decision.job.token is not None)
+        current = decision.job
+    assert ends == int(current.state.terminal)
