@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -27,18 +28,18 @@ async def address(gateway: Stack) -> AsyncIterator[str]:
 
 def recorded_run(
     name: str, letter: str = "A", client_id: str = "client-a", index: int = 0
-) -> tuple[list[Arrival], list[object]]:
+) -> tuple[list[Arrival], list[dict[str, Any]]]:
     (frames,) = [events for each, events in sockets(name) if each == letter]
     told = [run for run in runs(frames) if any(f.get("type") == "execution_start" for f in run)][index]
     return list(arrivals(told, client_id)), list(told)
 
 
-def status(remaining: int, sid: str | None = None) -> dict[str, object]:
-    data: dict[str, object] = {"status": {"exec_info": {"queue_remaining": remaining}}}
+def status(remaining: int, sid: str | None = None) -> dict[str, Any]:
+    data: dict[str, Any] = {"status": {"exec_info": {"queue_remaining": remaining}}}
     return {"type": "status", "data": data if sid is None else {**data, "sid": sid}}
 
 
-def typed(frames: list[dict[str, object]]) -> list[object]:
+def typed(frames: list[dict[str, Any]]) -> list[object]:
     return [frame.get("type", "binary") for frame in frames]
 
 

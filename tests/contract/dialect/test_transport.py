@@ -91,7 +91,7 @@ async def test_every_answer_carries_a_request_id(gateway: Stack) -> None:
     assert len((await gateway.http.get("/prompt")).headers["x-request-id"]) == 32
     given = await gateway.http.get("/nope", headers={"x-request-id": "mine-1"})
     assert given.headers["x-request-id"] == "mine-1"
-    odd = await gateway.http.get("/prompt", headers={"x-request-id": b"a b\xe9" * 100})
+    odd = await gateway.http.get("/prompt", headers={b"x-request-id": b"a b\xe9" * 100})
     assert len(odd.headers["x-request-id"]) == 32
 
 

@@ -35,7 +35,13 @@ class Told:
 
     async def end(self, last: int, *, job: str = "j") -> None:
         message = ["execution_success", {"prompt_id": "p", "timestamp": 1}]
-        ended = {"state": "succeeded", "queue_remaining": 0, "last_seq": last, "messages": [message], "error": None}
+        ended: dict[str, Any] = {
+            "state": "succeeded",
+            "queue_remaining": 0,
+            "last_seq": last,
+            "messages": [message],
+            "error": None,
+        }
         await self.tell("Ended", last + 1, job=job, **ended)
 
     def types(self) -> list[str]:

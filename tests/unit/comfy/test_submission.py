@@ -73,7 +73,8 @@ def test_a_wrong_member_is_named(members: dict[str, Any], kind: str) -> None:
 
 
 def test_no_prompt_is_told_as_comfyui_does_and_a_bare_workflow_gets_a_hint() -> None:
-    for body in ({}, [], [1]):
+    bodies: list[Any] = [{}, [], [1]]
+    for body in bodies:
         error = refusal(body)
         assert (error.kind, error.title, error.fault_details) == (
             "no_prompt",
