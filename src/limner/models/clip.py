@@ -9,9 +9,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from limner.errors import UnfitInput
 from limner.models.text.embeddings import FindEmbedding, split_embeddings
 from limner.models.text.tokenizer import END, START, tokenizer
 from limner.models.text.weights import weighted_pieces
+
+PROMPT_LIMIT = 20_000
+"""Characters of a prompt: far more than any model heeds, and little enough that no text keeps an engine busy."""
 
 LONG_PIECE = 8
 """From this many tokens on, a piece that does not fit a section is split; a shorter one moves whole to the next."""
@@ -43,7 +47,12 @@ class Clip:
     embedding: FindEmbedding = lambda name: None  # noqa: ARG005
 
     def tokenize(self, prompt: str) -> list[Section]:
-        """The prompt in sections of `length` places: start, tokens, end, and ends up to the section's length."""
+        """The prompt in sections of `length` places: start, tokens, end, and ends up to the section's length.
+
+        Raises UnfitInput for a prompt of more than `PROMPT_LIMIT` characters.
+        """
+        if len(prompt) > PROMPT_LIMIT:
+            raise UnfitInput(f"the prompt has {len(prompt)} characters, {PROMPT_LIMIT} is the most")
         room = self.length - 2
         sections: list[list[Place]] = [[]]
         for piece in self._pieces(prompt):

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from limner.errors import ModelFileError
-from limner.models.clip import Clip, apply_weights
+from limner.errors import ModelFileError, UnfitInput
+from limner.models.clip import PROMPT_LIMIT, Clip, apply_weights
 from limner.models.files import ModelFolders
 from limner.models.text.embeddings import read_embedding
 from limner.models.text.tokenizer import END, START, tokenizer
@@ -106,6 +107,18 @@ def test_clips_own_example_is_tokenized_as_documented() -> None:
     assert tokenizer()("a photo of a cat") == [320, 1125, 539, 320, 2368]
     assert tokenizer()("A  PHOTO\tof a Cat") == [320, 1125, 539, 320, 2368]
     assert tokenizer()("cat<|endoftext|>") == [2368, END]
+
+
+@pytest.mark.parametrize("text", ["a" * PROMPT_LIMIT, "😀" * PROMPT_LIMIT, "猫が好き" * (PROMPT_LIMIT // 4)])
+def test_the_longest_words_are_read_in_a_moment(text: str) -> None:
+    began = time.process_time()
+    assert len(tokenizer()(text)) > 1000
+    assert time.process_time() - began < 10
+
+
+def test_a_prompt_without_end_is_refused() -> None:
+    with pytest.raises(UnfitInput, match="20001 characters, 20000 is the most"):
+        clip().encode("a" * (PROMPT_LIMIT + 1))
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,12 @@ class ClipTokenizer:
     def __init__(self, vocabulary: Path = VOCABULARY) -> None:
         with gzip.open(vocabulary, "rt", encoding="utf-8") as file:
             lines = file.read().split("\n")
-        merges = [tuple(line.split()) for line in lines[1 : MERGES + 1]]
+        merges = [line.split() for line in lines[1 : MERGES + 1]]
         letters = _letters()
         pieces = [*letters.values(), *(letter + "</w>" for letter in letters.values()), *map("".join, merges)]
         self._letters = letters
         self._ids = {piece: number for number, piece in enumerate(pieces)}
-        self._ranks = {merge: rank for rank, merge in enumerate(merges)}
+        self._ranks = {(left, right): rank for rank, (left, right) in enumerate(merges)}
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, text: str) -> list[int]:
@@ -52,11 +52,10 @@ class ClipTokenizer:
         pieces = [self._letters[byte] for byte in word.encode()]
         pieces[-1] += "</w>"
         while len(pieces) > 1:
-            ranked = [(self._ranks.get(pair, MERGES), place) for place, pair in enumerate(pairwise(pieces))]
-            rank, place = min(ranked)
-            if rank == MERGES:
+            best = min(set(pairwise(pieces)), key=lambda pair: self._ranks.get(pair, MERGES))
+            if best not in self._ranks:
                 break
-            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+            pieces = _joined(pieces, best)
         return pieces
 
 
@@ -64,6 +63,19 @@ class ClipTokenizer:
 def tokenizer() -> ClipTokenizer:
     """CLIP's tokenizer, read from disk at the first call."""
     return ClipTokenizer()
+
+
+def _joined(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    """The pieces with each occurrence of the pair made one piece, from the left."""
+    joined: list[str] = []
+    rest = iter(range(len(pieces)))
+    for place in rest:
+        if tuple(pieces[place : place + 2]) == pair:
+            joined.append("".join(pair))
+            next(rest)
+        else:
+            joined.append(pieces[place])
+    return joined
 
 
 def _letters() -> dict[int, str]:
