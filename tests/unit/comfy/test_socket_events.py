@@ -135,3 +135,9 @@ def test_snapshots_of_a_huge_run_stay_small_in_all_but_the_last_tells_everything
     assert len(nodes) == 10_000
     assert {state["state"] for state in nodes.values()} == {"finished"}
     assert types(frames).count("executing") == 10_001
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    output = live("NodeOutput", node=ref("1"), ui={"values": [1.5, float("nan"), float("inf")]}, cached=False)
+    (frame,) = RunFrames("p", "c").apply(output)
+    assert json.loads(frame.data, parse_constant=pytest.fail)["data"]["output"] == {"values": [1.5, None, None]}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.responses import Response
 
+from limner.comfy.dialect.frames import compact
 from limner.errors import LimnerError, PayloadTooLarge, WorkflowInvalid
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -21,7 +21,7 @@ def json_bytes(body: bytes, status: int = 200) -> Response:
 
 
 def encode(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return compact(value).encode()
 
 
 def empty(status: int = 200) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,9 +31,28 @@ class Frame:
     snapshot: str = ""
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # json.dumps would make one for each call
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks. Numbers that JSON does not have (NaN, infinities, from some node's output) become null."""
+    try:
+        return _encode(value)
+    except ValueError:
+        return _encode(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def text(event: str, data: Mapping[str, Any]) -> str:
     """The text frame of one event."""
-    return json.dumps({"type": event, "data": data}, separators=(",", ":"))
+    return compact({"type": event, "data": data})
 
 
 def status(queue_remaining: int, sid: str | None = None) -> str:

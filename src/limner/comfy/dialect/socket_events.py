@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -109,7 +108,7 @@ class RunFrames:
 
     def _set(self, node: Node, state: str, value: float, maximum: float) -> None:
         self._unsent += 1
-        self._states[node["id"]] = json.dumps(
+        self._states[node["id"]] = frames.compact(
             {
                 "value": value,
                 "max": maximum,
@@ -119,8 +118,7 @@ class RunFrames:
                 "display_node_id": node["display"],
                 "parent_node_id": node["parent"],
                 "real_node_id": node["real"],
-            },
-            separators=(",", ":"),
+            }
         )
 
     def _snapshot(self) -> Iterator[Frame]:
@@ -130,8 +128,10 @@ class RunFrames:
     def _progress_state(self) -> Frame:
         """Every node that has started, with its state."""
         self._unsent = 0
-        nodes = ",".join(f"{json.dumps(node)}:{state}" for node, state in self._states.items())
-        told = f'{{"type":"progress_state","data":{{"prompt_id":{json.dumps(self.prompt_id)},"nodes":{{{nodes}}}}}}}'
+        nodes = ",".join(f"{frames.compact(node)}:{state}" for node, state in self._states.items())
+        told = (
+            f'{{"type":"progress_state","data":{{"prompt_id":{frames.compact(self.prompt_id)},"nodes":{{{nodes}}}}}}}'
+        )
         return Frame(client=self.client, data=told, snapshot=f"progress_state {self.prompt_id}")
 
     def _previews(self) -> Iterator[Frame]:
