@@ -57,6 +57,24 @@ async def test_numbers_count_up_and_given_ones_are_floats(gateway: Stack) -> Non
     assert [item[0] for item in pending] == [-1, 0, 2, 7.0]
 
 
+async def test_jobs_start_in_the_recorded_order(gateway: Stack) -> None:
+    transcript = json.loads((TRANSCRIPTS / "24_queue_order.json").read_text())
+    bodies = [each["request"]["json"] for each in transcript["exchanges"] if each["request"]["method"] == "POST"]
+    frames = transcript["websockets"][0]["events"]
+    expected = [frame["data"]["prompt_id"] for frame in frames if frame.get("type") == "execution_start"]
+    started = []
+    for index, body in enumerate(bodies):
+        asked = {name: body[name] for name in ("prompt_id", "front", "number") if name in body}
+        await gateway.post(picture_workflow(index), **asked)
+        if index == 0:
+            job, claimed = await gateway.claim()
+            started.append(claimed.prompt_id)
+    await gateway.done(job, claimed, outcome="succeeded")
+    for _ in bodies[1:]:
+        started.append(await gateway.run())
+    assert started == expected
+
+
 async def test_account_tokens_are_stored_nowhere(gateway: Stack) -> None:
     secrets = {"auth_token_comfy_org": "SECRET", "api_key_comfy_org": "SECRET"}
     prompt_id = await gateway.post(picture_workflow(), extra_data=secrets)
