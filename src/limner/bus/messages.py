@@ -18,7 +18,8 @@ class Message:
     v: int = 1
 
     def encode(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"), default=list).encode()
+        members = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.dumps(members, separators=(",", ":"), default=list).encode()
 
     @classmethod
     def decode(cls: type[M], data: bytes) -> M:

@@ -30,7 +30,8 @@ class Display:
 
     def __enter__(self) -> Display:
         self._progress.start()
-        self._show("starting")
+        if self._live:
+            self._show("starting")
         return self
 
     def __exit__(

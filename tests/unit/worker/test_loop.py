@@ -1,0 +1,342 @@
+"""The supervisor's work over a bus in memory, with an engine that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from limner.blobs.memory import MemoryStore
+from limner.bus import subjects
+from limner.bus.memory import MemoryBus
+from limner.bus.messages import (
+    CatalogueAnswer,
+    CatalogueOffer,
+    Claim,
+    Claimed,
+    Control,
+    Done,
+    Live,
+    Message,
+    Reserve,
+    Reserved,
+    Settled,
+    Token,
+)
+from limner.enginehost.protocol import EngineInfo, RunRequest
+from limner.errors import Unavailable
+from limner.worker import gateway, loop
+from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink, Wanted
+from limner.worker.loop import Worker, WorkerConfig
+
+INFO = EngineInfo(catalogue={"nodes": {}}, digest="abc", ready=True)
+NODE = {"id": "1", "display": "1", "parent": None, "real": "1"}
+Script = Callable[["FakeEngine", RunRequest, Sink], Awaitable[RunEnded]]
+
+
+async def succeed(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+    await sink.event(EngineEvent(kind="RunStarted", data={"timestamp_ms": 1}))
+    await sink.event(EngineEvent(kind="NodesCached", data={"nodes": ["1"], "timestamp_ms": 2}))
+    return RunEnded(outcome="succeeded", end={"timestamp_ms": 3}, outputs={"2": {}}, models=["m"])
+
+
+async def wait_for_interrupt(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+    engine.running.set()
+    await engine.interrupted.wait()
+    return RunEnded(outcome="interrupted", end={"node": NODE, "node_type": "K", "executed": [], "timestamp_ms": 3})
+
+
+async def be_lost(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+    engine.alive = False
+    raise EngineLost("the engine process was lost", node=NODE, node_type="K")
+
+
+async def save_one(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+    [name] = await sink.reserve(Wanted(call=1, subfolder="s", prefix="x", extension=".png", count=1))
+    path = Path(request.folder) / "1.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"picture")
+    file = {"path": str(path), "type": "output", "filename": name["filename"], "subfolder": name["subfolder"]}
+    await sink.event(EngineEvent(kind="NodeOutput", data={"node": NODE, "ui": {}}, files=[file]))
+    return await succeed(engine, request, sink)
+
+
+class FakeEngine:
+    """Runs `script` for each job."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.info = EngineInfo()
+        self.alive = False
+        self.starts = 0
+        self.calls: list[str] = []
+        self.running = asyncio.Event()
+        self.interrupted = asyncio.Event()
+
+    async def start(self) -> None:
+        self.starts += 1
+        self.alive, self.info = True, INFO
+
+    async def run(self, request: RunRequest, sink: Sink) -> RunEnded:
+        self.interrupted.clear()
+        if request.interrupted:
+            self.interrupted.set()
+        return await self.script(self, request, sink)
+
+    async def interrupt(self) -> None:
+        self.interrupted.set()
+
+    async def watch(self, previews: bool) -> None:
+        self.calls.append(f"watch {previews}")
+
+    async def retract(self) -> None:
+        self.calls.append("retract")
+
+    async def free(self, *, unload_models: bool, free_memory: bool) -> None:
+        self.calls.append(f"free {unload_models} {free_memory}")
+
+    async def close(self) -> None:
+        self.alive = False
+
+
+class Stage:
+    """A gateway's answers, one worker, and what came out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bus = MemoryBus()
+        self.blobs = MemoryStore()
+        self.engine = FakeEngine(succeed)
+        self.worker = Worker(
+            config=WorkerConfig(id="w", pool="default", scratch=folder / "work"),
+            bus=self.bus,
+            blobs=self.blobs,
+            engine=self.engine,
+        )
+        self.claims: list[Claim] = []
+        self.done: asyncio.Queue[Done] = asyncio.Queue()
+        self.offers: asyncio.Queue[CatalogueOffer] = asyncio.Queue()
+        self.live: list[Live] = []
+        self.claim_answer = Claimed(
+            ok=True, token="t1", attempt=1, tenant="default", prompt_id="p", client_id="c", workflow={}, outputs=["2"]
+        )
+        self.faults: list[str] = []  # answers to leave out: "claim", "done"
+        self.settled = Settled(ok=True)
+        self.task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await self.bus.serve(subjects.CLAIM, subjects.GATEWAYS, self._on_claim)
+        await self.bus.serve(subjects.DONE, subjects.GATEWAYS, self._on_done)
+        await self.bus.serve(subjects.RESERVE, subjects.GATEWAYS, self._on_reserve)
+        await self.bus.serve(subjects.CATALOGUE, subjects.GATEWAYS, self._on_offer)
+        await self.bus.subscribe("limner.ev.>", self._on_event)
+        self.task = asyncio.create_task(self.worker.run())
+
+    async def close(self) -> None:
+        assert self.task is not None
+        await self.worker.drain()
+        await asyncio.wait_for(self.task, 10)
+
+    async def submit(self, job: str = "job") -> None:
+        await self.bus.publish_token("default", "any", Token(id=job, epoch=0))
+
+    async def ended(self) -> Done:
+        async with asyncio.timeout(10):
+            return await self.done.get()
+
+    async def tokens_left(self, number: int) -> None:
+        async with asyncio.timeout(10):
+            while len(await self.bus.pending("default")) != number:
+                await asyncio.sleep(0.001)
+
+    def _answer(self, kind: str, answer: Message) -> Message:
+        if kind in self.faults:
+            self.faults.remove(kind)
+            raise Unavailable(f"the answer to a {kind} was lost")
+        return answer
+
+    async def _on_claim(self, body: bytes) -> Message:
+        self.claims.append(Claim.decode(body))
+        return self._answer("claim", self.claim_answer)
+
+    async def _on_done(self, body: bytes) -> Message:
+        answer = self._answer("done", self.settled)
+        self.done.put_nowait(Done.decode(body))
+        return answer
+
+    async def _on_reserve(self, body: bytes) -> Message:
+        asked = Reserve.decode(body)
+        name = {
+            "filename": f"{asked.prefix}_00001_.png",
+            "subfolder": asked.subfolder,
+            "key": "t/default/jobs/job/t1/0.png",
+        }
+        return Reserved(ok=True, names=[name])
+
+    async def _on_offer(self, body: bytes) -> Message:
+        offer = CatalogueOffer.decode(body)
+        self.offers.put_nowait(offer)
+        return CatalogueAnswer(ok=True, wanted=offer.catalogue is None)
+
+    async def _on_event(self, subject: str, body: bytes) -> None:
+        self.live.append(Live.decode(body))
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    monkeypatch.setattr(gateway, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(loop, "FAREWELL_SECONDS", 0.2)
+    stage = Stage(tmp_path)
+    await stage.open()
+    yield stage
+    await stage.close()
+
+
+async def test_a_job_is_claimed_run_reported_and_its_token_acknowledged(stage: Stage) -> None:
+    await stage.submit()
+    done = await stage.ended()
+    assert (done.id, done.token, done.outcome, done.outputs, done.models) == (
+        "job",
+        "t1",
+        "succeeded",
+        {"2": {}},
+        ["m"],
+    )
+    assert done.messages == [
+        ["execution_start", {"prompt_id": "p", "timestamp": 1}],
+        ["execution_cached", {"prompt_id": "p", "nodes": ["1"], "timestamp": 2}],
+        ["execution_success", {"prompt_id": "p", "timestamp": 3}],
+    ]
+    await stage.tokens_left(0)
+
+
+async def test_events_are_numbered_and_the_report_tells_the_last_number(stage: Stage) -> None:
+    await stage.submit()
+    done = await stage.ended()
+    assert [(live.seq, live.kind, live.attempt, live.client_id) for live in stage.live] == [
+        (1, "RunStarted", 1, "c"),
+        (2, "NodesCached", 1, "c"),
+    ]
+    assert done.last_seq == 2
+
+
+async def test_who_hears_of_a_file_finds_its_bytes(stage: Stage) -> None:
+    there: list[int | None] = []
+
+    async def look(subject: str, body: bytes) -> None:
+        if Live.decode(body).kind == "NodeOutput":
+            there.append(await stage.blobs.size("t/default/jobs/job/t1/0.png"))
+
+    await stage.bus.subscribe("limner.ev.>", look)
+    stage.engine.script = save_one
+    await stage.submit()
+    done = await stage.ended()
+    assert there == [7]
+    assert [file["filename"] for file in done.files] == ["x_00001_.png"]
+
+
+async def test_lost_answers_are_asked_for_again_as_the_same_claim_and_the_same_report(stage: Stage) -> None:
+    stage.faults += ["claim", "claim", "done"]
+    await stage.submit()
+    done = await stage.ended()
+    assert done.outcome == "succeeded"
+    assert len({claim.delivery for claim in stage.claims}) == 1
+    assert len(stage.claims) == 3
+    await stage.tokens_left(0)
+
+
+async def test_a_refused_claim_is_forgotten(stage: Stage) -> None:
+    stage.claim_answer = Claimed(ok=False, reason="the job was canceled")
+    await stage.submit()
+    await stage.tokens_left(0)
+    assert stage.done.empty()
+
+
+async def test_a_refused_report_takes_the_results_back_and_leaves_the_token(stage: Stage) -> None:
+    stage.settled = Settled(ok=False, reason="another attempt has begun")
+    await stage.submit()
+    await stage.ended()
+    async with asyncio.timeout(5):
+        while "retract" not in stage.engine.calls:
+            await asyncio.sleep(0.001)
+    assert await stage.bus.pending("default") == {"job": "any"}
+
+
+async def test_a_lost_engine_is_a_failure_worth_another_try_and_is_started_again(stage: Stage) -> None:
+    stage.engine.script = be_lost
+    await stage.submit()
+    done = await stage.ended()
+    assert done.outcome == "failed"
+    assert done.error is not None
+    assert (done.error["code"], done.error["retryable"], done.error["node_id"]) == ("worker_lost", True, "1")
+    stage.engine.script = succeed
+    await stage.submit("next")
+    assert (await stage.ended()).outcome == "succeeded"
+    assert stage.engine.starts == 2
+
+
+async def test_an_interrupt_is_for_the_running_attempt_alone(stage: Stage) -> None:
+    stage.engine.script = wait_for_interrupt
+    await stage.submit()
+    await stage.engine.running.wait()
+    for token in ("t0", "t1"):
+        control = Control(kind="interrupt", id="job", token=token)
+        await stage.bus.publish(subjects.control("w"), control.encode())
+    done = await stage.ended()
+    assert done.outcome == "interrupted"
+    assert done.messages == [
+        ["execution_interrupted", {"prompt_id": "p", "node_id": "1", "node_type": "K", "executed": [], "timestamp": 3}]
+    ]
+
+
+async def test_a_worker_that_stops_gives_its_job_back(stage: Stage) -> None:
+    stage.engine.script = wait_for_interrupt
+    await stage.submit()
+    await stage.engine.running.wait()
+    await stage.worker.drain()
+    assert (await stage.ended()).outcome == "returned"
+    assert stage.task is not None
+    await asyncio.wait_for(asyncio.shield(stage.task), 10)
+
+
+async def test_a_worker_that_stops_where_no_gateway_answers_gives_its_token_back(stage: Stage) -> None:
+    stage.faults += ["done"] * 10_000
+    await stage.submit()
+    async with asyncio.timeout(5):
+        while len(stage.faults) > 9_998:
+            await asyncio.sleep(0.001)
+    await stage.worker.drain()
+    assert stage.task is not None
+    await asyncio.wait_for(asyncio.shield(stage.task), 10)
+    assert await stage.bus.pending("default") == {"job": "any"}
+
+
+async def test_the_catalogue_is_offered_by_its_digest_and_sent_when_wanted(stage: Stage) -> None:
+    stage.worker.engine_changed(INFO)
+    async with asyncio.timeout(5):
+        first, second = await stage.offers.get(), await stage.offers.get()
+    assert (first.digest, first.catalogue) == ("abc", None)
+    assert second.catalogue == INFO.catalogue
+
+
+async def test_the_worker_is_shown_while_it_lives(stage: Stage) -> None:
+    stage.worker.engine_changed(INFO)
+    async with asyncio.timeout(5):
+        while [beat.state for beat in await stage.bus.workers()] != ["idle"]:
+            await asyncio.sleep(0.001)
+    await stage.close()
+    assert await stage.bus.workers() == []
+
+
+async def test_free_and_watch_reach_the_engine(stage: Stage) -> None:
+    stage.engine.script = wait_for_interrupt
+    await stage.submit()
+    await stage.engine.running.wait()
+    free = Control(kind="free", unload_models=True, free_memory=False)
+    for control in (free, Control(kind="watch", id="job", token="t1"), Control(kind="watch", id="other", token="t1")):
+        await stage.bus.publish(subjects.control("w"), control.encode())
+    async with asyncio.timeout(5):
+        while len(stage.engine.calls) < 2:
+            await asyncio.sleep(0.001)
+    assert stage.engine.calls == ["free True False", "watch True"]

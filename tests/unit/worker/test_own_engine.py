@@ -1,0 +1,227 @@
+"""The engine process at the other end of the socketpair, with toy nodes instead of torch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from limner.enginehost.protocol import RunRequest
+from limner.errors import BadName, Unavailable
+from limner.worker.engines.own import OwnEngine
+from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Wanted
+
+TOY = [sys.executable, str(Path(__file__).with_name("toy_engine.py"))]
+LONG = 10**6
+
+
+class Desk:
+    """Takes what a run tells; `names` answers its questions."""
+
+    def __init__(self) -> None:
+        self.events: list[EngineEvent] = []
+        self.asked: list[Wanted] = []
+        self.fault: Exception | None = None
+        self.started = asyncio.Event()
+        self.stepped = asyncio.Event()
+
+    async def event(self, event: EngineEvent) -> None:
+        self.events.append(event)
+        if event.kind == "NodeStarted":
+            self.started.set()
+        if event.kind == "StepDone":
+            self.stepped.set()
+        if event.kind == "NodeOutput" and self.fault is not None:
+            raise self.fault
+
+    async def reserve(self, wanted: Wanted) -> list[dict[str, str]]:
+        self.asked.append(wanted)
+        if wanted.prefix == "taken":
+            raise BadName("that prefix is taken")
+        return [{"filename": f"{wanted.prefix}_00001_.txt", "subfolder": wanted.subfolder}]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[OwnEngine]:
+    engine = OwnEngine(TOY, grace_seconds=0.3)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+def workflow(first: str, *, save: dict[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
+    return {
+        "1": {"class_type": first, "inputs": inputs},
+        "2": {"class_type": "Save", "inputs": {"text": ["1", 0], **(save or {})}},
+    }
+
+
+def request(graph: dict[str, Any], folder: Path, run: int = 1, **more: Any) -> RunRequest:
+    return RunRequest(
+        run=run, prompt_id="p", tenant="t", workflow=graph, outputs=["2"], folder=str(folder / str(run)), **more
+    )
+
+
+async def test_a_run_tells_its_events_in_order_and_its_files_with_them(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    ended = await engine.run(request(workflow("Echo", text="hello"), tmp_path), desk)
+    assert ended.outcome == "succeeded"
+    assert ended.models == ["toy.safetensors"]
+    assert desk.kinds == [
+        *("RunStarted", "NodesCached", "NodeStarted", "NodeFinished"),
+        *("NodeStarted", "NodeOutput", "NodeFinished", "RunSucceeded"),
+    ]
+    [told] = [event for event in desk.events if event.kind == "NodeOutput"]
+    [file] = told.files
+    assert Path(file["path"]).read_text() == "hello"
+    assert (file["filename"], file["type"]) == ("toy_00001_.txt", "output")
+    assert ended.outputs == {"2": {"files": [{"filename": "toy_00001_.txt", "subfolder": "", "type": "output"}]}}
+
+
+async def test_results_are_kept_from_run_to_run(engine: OwnEngine, tmp_path: Path) -> None:
+    graph, again = workflow("Echo", text="once"), Desk()
+    await engine.run(request(graph, tmp_path), Desk())
+    await engine.run(request(graph, tmp_path, run=2), again)
+    assert "NodeStarted" not in again.kinds
+
+
+async def test_a_retracted_run_leaves_no_files_to_answer_from(engine: OwnEngine, tmp_path: Path) -> None:
+    graph, again = workflow("Echo", text="once"), Desk()
+    await engine.run(request(graph, tmp_path), Desk())
+    await engine.retract()
+    await engine.run(request(graph, tmp_path, run=2), again)
+    assert again.kinds.count("NodeStarted") == 1  # the output node alone
+
+
+async def test_free_drops_every_result(engine: OwnEngine, tmp_path: Path) -> None:
+    graph = workflow("Echo", text="once")
+    await engine.run(request(graph, tmp_path), Desk())
+    await engine.free(unload_models=False, free_memory=True)
+    desk = Desk()
+    await engine.run(request(graph, tmp_path, run=2), desk)
+    assert desk.kinds.count("NodeStarted") == 2
+
+
+async def test_inputs_are_read_from_the_paths_that_came_with_the_run(engine: OwnEngine, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("from a file")
+    desk = Desk()
+    graph = workflow("Read", name="a.txt")
+    ended = await engine.run(request(graph, tmp_path, inputs={"a.txt": str(tmp_path / "in.txt")}), desk)
+    assert ended.outcome == "succeeded"
+    [file] = next(event for event in desk.events if event.kind == "NodeOutput").files
+    assert Path(file["path"]).read_text() == "from a file"
+
+
+async def test_a_refused_name_is_the_fault_of_the_node_that_asked(engine: OwnEngine, tmp_path: Path) -> None:
+    ended = await engine.run(request(workflow("Echo", save={"prefix": "taken"}), tmp_path), Desk())
+    assert ended.outcome == "failed"
+    assert ended.end["node"]["id"] == "2"
+    assert "that prefix is taken" in ended.end["exception_message"]
+
+
+async def test_what_a_node_raises_ends_the_run_and_not_the_engine(engine: OwnEngine, tmp_path: Path) -> None:
+    ended = await engine.run(request(workflow("Fail"), tmp_path), Desk())
+    assert (ended.outcome, ended.end["code"], ended.end["retryable"]) == ("failed", "not_found", False)
+    assert engine.alive
+
+
+async def test_an_interrupt_stops_the_run_at_its_next_step(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    run = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))
+    await desk.stepped.wait()
+    await engine.interrupt()
+    ended = await run
+    assert ended.outcome == "interrupted"
+    assert ended.end["node"]["id"] == "1"
+    assert engine.alive
+
+
+async def test_a_run_that_was_interrupted_before_it_began_does_nothing(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    ended = await engine.run(request(workflow("Steps", count=LONG), tmp_path, interrupted=True), desk)
+    assert ended.outcome == "interrupted"
+    assert "StepDone" not in desk.kinds
+
+
+async def test_an_interrupt_of_one_run_leaves_the_next_alone(engine: OwnEngine, tmp_path: Path) -> None:
+    await engine.interrupt()
+    ended = await engine.run(request(workflow("Steps", count=3), tmp_path), Desk())
+    assert ended.outcome == "succeeded"
+
+
+async def test_a_deaf_node_costs_the_engine_its_life_and_the_run_counts_as_interrupted(
+    engine: OwnEngine, tmp_path: Path
+) -> None:
+    desk = Desk()
+    run = asyncio.create_task(engine.run(request(workflow("Deaf"), tmp_path), desk))
+    await desk.started.wait()
+    await engine.interrupt()
+    ended = await run
+    assert ended == RunEnded(
+        outcome="interrupted", end={"node": ended.end["node"], "node_type": "Deaf", "executed": []}
+    )
+    assert not engine.alive
+    await engine.start()
+    assert (await engine.run(request(workflow("Echo"), tmp_path, run=2), Desk())).outcome == "succeeded"
+
+
+async def test_a_lost_engine_says_where_it_was_lost(engine: OwnEngine, tmp_path: Path) -> None:
+    with pytest.raises(EngineLost, match=r"while node 1 \(Die\) ran: it ended with exit code 7"):
+        await engine.run(request(workflow("Die"), tmp_path), Desk())
+    assert not engine.alive
+
+
+async def test_previews_are_made_only_when_somebody_watches(engine: OwnEngine, tmp_path: Path) -> None:
+    blind, seeing = Desk(), Desk()
+    await engine.run(request(workflow("Steps", count=2), tmp_path), blind)
+    await engine.run(request(workflow("Steps", count=3), tmp_path, run=2, previews=True), seeing)
+    assert "PreviewReady" not in blind.kinds
+    assert [event.picture for event in seeing.events if event.kind == "PreviewReady"] == [b"picture"] * 3
+
+
+async def test_a_fault_on_our_side_stops_the_run_and_spares_the_engine(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    desk.fault = Unavailable("the store is away")
+    with pytest.raises(Unavailable):
+        await engine.run(request(workflow("Echo"), tmp_path), desk)
+    assert (await engine.run(request(workflow("Echo"), tmp_path, run=2), Desk())).outcome == "succeeded"
+
+
+async def test_the_engine_process_gets_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMNER_NATS_URL", "nats://secret@127.0.0.1")
+    engine = OwnEngine(TOY)
+    await engine.start()
+    assert engine.info.models == []  # the toy tells the LIMNER_ variables that it sees
+    await engine.close()
+
+
+async def test_an_engine_that_cannot_load_says_why() -> None:
+    engine = OwnEngine([*TOY, "--broken"])
+    with pytest.raises(EngineLost, match="no libraries here"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_the_engine_ends_with_its_supervisor() -> None:
+    code = "import asyncio, sys; from limner.worker.engines.own import OwnEngine\n"
+    code += "async def main():\n e = OwnEngine(sys.argv[1:]); await e.start(); print(e._process.pid, flush=True)\n"
+    code += " await asyncio.sleep(60)\nasyncio.run(main())"
+    supervisor = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, *TOY, stdout=asyncio.subprocess.PIPE, env={**os.environ}
+    )
+    assert supervisor.stdout is not None
+    engine = psutil.Process(int(await supervisor.stdout.readline()))
+    supervisor.kill()
+    await supervisor.wait()
+    gone, _ = await asyncio.to_thread(psutil.wait_procs, [engine], 10)
+    assert gone

@@ -1,0 +1,107 @@
+"""An engine process with toy nodes and no torch: `python toy_engine.py --fd N`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Annotated, Any
+
+from limner.engine.cache import OutputCache
+from limner.engine.context import RunContext
+from limner.engine.executor import Executor
+from limner.engine.library import NodeLibrary
+from limner.enginehost.channel import Channel
+from limner.enginehost.host import Host, Loaded
+from limner.enginehost.protocol import EngineInfo
+from limner.errors import NotFound
+from limner.graph.spec import Result, node
+from limner.graph.types import Int, Socket, Text
+
+
+@node("Echo", category="toy", outputs=("TEXT",))
+def echo(*, text: Annotated[str, Text()] = "") -> str:
+    """Gives its text on, and prints it."""
+    print(f"echo: {text}", flush=True)
+    return text
+
+
+@node("Save", category="toy", outputs=(), output_node=True)
+def save(
+    ctx: RunContext,
+    *,
+    text: Annotated[Any, Socket("TEXT")],
+    prefix: Annotated[str, Text()] = "toy",
+    type: Annotated[str, Text()] = "output",
+) -> Result:
+    """Writes its text into a file."""
+    [file] = ctx.files.reserve(type=type, prefix=prefix, count=1, width=1, height=1, extension=".txt")
+    file.path.write_text(str(text))
+    return Result(ui={"files": [file.ui()]})
+
+
+@node("Read", category="toy", outputs=("TEXT",))
+def read(ctx: RunContext, *, name: Annotated[str, Text()] = "") -> str:
+    """The text of an input file."""
+    return ctx.files.input(name).read_text()
+
+
+@node("Steps", category="toy", outputs=("TEXT",))
+def steps(ctx: RunContext, *, count: Annotated[int, Int(0, 10**9)] = 3) -> str:
+    """Takes steps, and can be interrupted at each of them."""
+    for number in range(count):
+        ctx.progress(number + 1, count, ("image/png", b"picture") if ctx.previews else None)
+        time.sleep(0.001)
+    return "walked"
+
+
+@node("Deaf", category="toy", outputs=("TEXT",))
+def deaf() -> str:
+    """Never looks whether it was interrupted."""
+    threading.Event().wait(60)
+    return ""
+
+
+@node("Die", category="toy", outputs=("TEXT",))
+def die() -> str:
+    """Ends the process as a fault of the GPU would."""
+    os._exit(7)
+
+
+@node("Fail", category="toy", outputs=("TEXT",))
+def fail() -> str:
+    """Raises."""
+    raise NotFound("there is nothing here")
+
+
+class NoModels:
+    def resident(self) -> list[str]:
+        return ["toy.safetensors"]
+
+    def unload(self) -> None:
+        print("unloaded", flush=True)
+
+
+def load() -> Loaded:
+    if "--broken" in sys.argv:
+        raise RuntimeError("no libraries here")
+    cache = OutputCache()
+    library = NodeLibrary.of([echo, save, read, steps, deaf, die, fail])
+    return Loaded(executor=Executor(library, cache), cache=cache, models=NoModels())
+
+
+def main() -> None:
+    from limner.enginehost import protocol
+
+    channel = Channel(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
+    secrets = [name for name in os.environ if name.startswith("LIMNER_")]
+    try:
+        Host(channel, describe=lambda ready: EngineInfo(ready=ready, digest="toy", models=secrets), load=load).serve()
+    except RuntimeError as error:
+        channel.send({"kind": protocol.FATAL, "message": str(error)})
+
+
+if __name__ == "__main__":
+    main()
