@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -120,26 +121,36 @@ def _write_local(path: Path, data: bytes | Path, create: bool) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            if isinstance(data, Path):
-                with data.open("rb") as source:
-                    while piece := source.read(PIECE):
-                        file.write(piece)
+        try:
+            _write_synced(part, data)
+            if create:
+                _name_first(part, path)
             else:
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if create:
-            path.hardlink_to(part)
-        else:
-            part.replace(path)
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         _sync_folder(path.parent)
-    except FileExistsError as error:
-        raise Conflict(f"There is a blob {path.name} already.", key=path.name) from error
     except OSError as error:
         raise Unavailable(f"The store cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _write_synced(path: Path, data: bytes | Path) -> None:
+    with path.open("wb") as file:
+        if isinstance(data, Path):
+            with data.open("rb") as source:
+                shutil.copyfileobj(source, file, PIECE)
+        else:
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _name_first(part: Path, path: Path) -> None:
+    """A hard link, unlike a rename, is refused where the name is taken."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError as error:
+        raise Conflict(f"There is a blob {path.name} already.", key=path.name) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -488,6 +488,7 @@ class _Delivery:
     def __init__(self, message: Msg, name: str) -> None:
         self._message = message
         self._token = Token.decode(message.data)
+        self._acknowledged = False
         facts = message.metadata
         self._id = f"{name}:{facts.sequence.stream}.{facts.num_delivered}.{facts.timestamp.timestamp():.6f}"
 
@@ -500,8 +501,11 @@ class _Delivery:
         return self._id
 
     async def ack(self) -> None:
+        if self._acknowledged:
+            return
         try:
             await self._message.ack_sync(timeout=ANSWER_SECONDS)
+            self._acknowledged = True
         except nats.errors.NoRespondersError:
             return  # neither lane nor token exist any more
         except nats.errors.Error as error:

@@ -28,7 +28,11 @@ class Delivery(Protocol):
         ...
 
     async def ack(self) -> None:
-        """Done with the token: it is gone once this returns. Raises Unavailable when no answer came; repeat it."""
+        """Done with the token: it is gone once this returns.
+
+        Raises Unavailable when no answer came, which need not be tried again: a token that is still there is
+        delivered again and refused by the claim. (A server that was killed may not know the delivery any more.)
+        """
         ...
 
     async def in_progress(self) -> None:

@@ -32,9 +32,13 @@ class Room:
     waiting: bool
 
 
+# A partial index serves only those who repeat its condition: hence the lists of states beside a single one.
 _ROOM = text(
     """
-    SELECT (SELECT count(*) FROM jobs WHERE pool = :pool AND state = 'released') AS released,
+    SELECT (
+            SELECT count(*) FROM jobs
+            WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND state = 'released'
+        ) AS released,
         EXISTS (SELECT 1 FROM jobs WHERE pool = :pool AND state = 'queued' AND run_at <= limner_now()) AS waiting
     """
 )
@@ -97,7 +101,7 @@ def move_clock(connection: Connection, pool: str, vft: float) -> None:
 _RECALL = text(
     """
     UPDATE jobs SET state = 'queued', epoch = epoch + 1, changed_at = limner_now()
-    WHERE pool = :pool AND state = 'released' AND tenant = :tenant
+    WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND state = 'released' AND tenant = :tenant
         AND (rank < :rank OR (rank = :rank AND number > :number))
     RETURNING id, lane, epoch
     """
@@ -140,7 +144,7 @@ class Out:
     token: str | None
 
 
-_OUT = text(
+_OUT_FOR = text(
     """
     SELECT id, epoch, state, worker, token FROM jobs
     WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND changed_at <= limner_now() - :age
@@ -150,5 +154,5 @@ _OUT = text(
 
 def out_for(connection: Connection, pool: str, age_seconds: float) -> list[Out]:
     """Jobs that have been out, unchanged, for at least this long."""
-    rows = connection.execute(_OUT, {"pool": pool, "age": age_seconds})
+    rows = connection.execute(_OUT_FOR, {"pool": pool, "age": age_seconds})
     return [Out(id=row.id, epoch=row.epoch, state=row.state, worker=row.worker, token=row.token) for row in rows]

@@ -13,6 +13,7 @@ from limner.dispatch.rpc import serve_workers
 from limner.dispatch.sweep import Sweep, sweep_quietly
 from limner.services.attempts import Attempts
 from limner.services.catalogues import Catalogues
+from limner.services.ending import end
 from limner.services.release import Release
 
 log = logs.get("limner.dispatch")
@@ -46,9 +47,7 @@ class Dispatcher:
         """Ends at the next step; what is on its way is finished by another gateway, or by the next start."""
         for subscription in self._subscriptions:
             await subscription.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._subscriptions, self._tasks = [], []
 
 

@@ -9,7 +9,8 @@ from limner.bus.port import Bus
 from limner.db import history as history_rows
 from limner.db import jobs as rows
 from limner.db import release as release_rows
-from limner.db.release import Out
+from limner.db.jobs import Held
+from limner.db.release import Out, Released
 from limner.db.session import Connection, Database
 from limner.errors import Unavailable
 from limner.jobs.machine import TokenMissing
@@ -40,8 +41,8 @@ class Sweep:
         pending = await self._bus.pending(pool)  # asked after SQL: a job that ended in between is seen below
         await self._bus.ensure_lanes(pool, sorted(set(pending.values())))
         lost = [job for job in out if job.id not in pending]
-        for job in lost:
-            await self._put_back(job)
+        if lost:
+            await self._put_back(lost)
         for job in out:
             if job.state == State.CANCELING and job.worker and job.token:  # the first interrupt may have been lost
                 await self._life.live.interrupt(job.worker, job.id, job.token)
@@ -49,20 +50,23 @@ class Sweep:
         await self._keep_house(pool)
         return len(lost)
 
-    async def _put_back(self, job: Out) -> None:
-        def work(connection: Connection) -> Change | None:
-            held = rows.hold(connection, job.id)
-            if held is None or held.job.epoch != job.epoch:
-                return None
-            if (held.now - held.changed_at).total_seconds() < GRACE_SECONDS:
-                return None
-            return self._life.change(connection, held, TokenMissing(now=held.now))
+    async def _put_back(self, lost: list[Out]) -> None:
+        """All at once, so that they are released again in their order."""
 
-        change = await self._db.write(work)
-        if change is not None and change.job is not change.before:
-            log.warning(
-                "a job's token was gone", job_id=job.id, was=change.before.state.value, now=change.job.state.value
-            )
+        def work(connection: Connection) -> tuple[list[Change], list[Released]]:
+            held = [(job, rows.hold(connection, job.id)) for job in lost]
+            changes = [
+                self._life.change(connection, now, TokenMissing(now=now.now), and_release=False)
+                for job, now in held
+                if now is not None and _is_still_so(job, now)
+            ]
+            return changes, self._release.next_jobs(connection)
+
+        changes, released = await self._db.write(work)
+        self._release.publish(released)
+        for change in changes:
+            was, job = change.before, change.job
+            log.warning("a job's token was gone", job_id=job.id, was=was.state.value, now=job.state.value)
             await self._life.announce(change)
 
     async def _keep_house(self, pool: str) -> None:
@@ -75,6 +79,12 @@ class Sweep:
             history_rows.forget_the_oldest(connection)
 
         await self._db.write(work)
+
+
+def _is_still_so(found: Out, now: Held) -> bool:
+    """Whether nothing has happened to the job since it was found, and its grace is over."""
+    unchanged_for = (now.now - now.changed_at).total_seconds()
+    return now.job.epoch == found.epoch and not now.job.state.terminal and unchanged_for >= GRACE_SECONDS
 
 
 async def sweep_quietly(sweep: Sweep) -> None:

@@ -155,14 +155,16 @@ class Jobs:
         Unknown and running ones are passed over. They leave no history entry.
         """
 
-        def cancel(connection: Connection) -> tuple[int, int, list[Change]]:
+        def cancel(connection: Connection) -> tuple[int, int, list[Change], list[Released]]:
             queued = rows.cancel_queued(connection, tenant, prompt_ids)
             if queued:
                 rows.count_out(connection, tenant, queued)
             changes = self._cancel_each(connection, rows.open_ids(connection, tenant, WAITING, prompt_ids))
-            return queued, rows.open_jobs(connection, tenant), changes
+            remaining = rows.open_jobs(connection, tenant)
+            return queued, remaining, changes, self._release.next_jobs(connection)
 
-        queued, remaining, changes = await self._db.write(cancel)
+        queued, remaining, changes, released = await self._db.write(cancel)
+        self._release.publish(released)
         for change in changes:
             await self._life.announce(change)
         if queued:
@@ -186,7 +188,11 @@ class Jobs:
 
     def _cancel_each(self, connection: Connection, job_ids: Sequence[str]) -> list[Change]:
         held = (rows.hold(connection, job_id) for job_id in job_ids)
-        return [self._life.change(connection, one, CancelAsked(now=one.now)) for one in held if one is not None]
+        return [
+            self._life.change(connection, one, CancelAsked(now=one.now), and_release=False)
+            for one in held
+            if one is not None
+        ]
 
     async def history(self, tenant: str, *, max_items: int | None = None, offset: int | None = None) -> list[Job]:
         """Ended jobs, oldest first, the newest 10,000 at the most.

@@ -61,11 +61,18 @@ class Life:
         self.release = release
 
     def change(
-        self, connection: Connection, held: Held, event: Event, *, files: Sequence[Mapping[str, Any]] = ()
+        self,
+        connection: Connection,
+        held: Held,
+        event: Event,
+        *,
+        files: Sequence[Mapping[str, Any]] = (),
+        and_release: bool = True,
     ) -> Change:
         """Inside a transaction: lets the machine decide, and writes the rows. `announce` must follow the commit.
 
-        files: what the job has written, kept if this is its end (see db.files.confirm).
+        files: what the job has written, kept if this is its end (see db.files.confirm). and_release: lets the next
+        jobs use the room that this makes; whoever changes several jobs does that once, after the last.
         """
         decision = decide(held.job, event)
         if decision.job is held.job:
@@ -74,7 +81,7 @@ class Life:
         ended = any(isinstance(effect, Ended) for effect in decision.effects)
         remaining = rows.count_out(connection, held.job.tenant) if ended else held.open_jobs
         made_room = held.job.state is State.RELEASED or decision.job.state is State.QUEUED
-        released = self.release.next_jobs(connection) if made_room else []
+        released = self.release.next_jobs(connection) if made_room and and_release else []
         return Change(before=held.job, decision=decision, remaining=remaining, released=released)
 
     def _write(

@@ -14,6 +14,7 @@ from limner.db import release as rows
 from limner.db.release import Released
 from limner.db.session import Connection, Database
 from limner.errors import Unavailable
+from limner.services.ending import end
 
 log = logs.get("limner.services.release")
 
@@ -68,8 +69,7 @@ class Release:
     async def stop(self) -> None:
         """Ends the sending task. What it had not sent is put back by the next sweep."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
             self._task = None
 
     def _enqueue(self, released: Sequence[Released], *, take_back: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,15 +20,16 @@ POOL = "default"
 
 
 @pytest.fixture(params=["memory", "jetstream"])
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+async def bus(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bus]:
     if request.param == "memory":
         yield MemoryBus()
         return
-    server = request.getfixturevalue("server")
-    assert isinstance(server, NatsServer)
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
     connected = await JetStreamBus.connect(server.url, name="test")
     yield connected
     await connected.close()
+    server.kill()
 
 
 async def eventually(ask: Callable[[], Awaitable[object]], seconds: float = 10.0) -> None:
@@ -41,6 +43,18 @@ async def pull(bus: Bus, *lanes: str) -> Delivery:
     delivery = await bus.pull(POOL, lanes or ("any",))
     assert delivery is not None
     return delivery
+
+
+async def pull_eventually(bus: Bus) -> Delivery:
+    found: list[Delivery] = []
+
+    async def came() -> bool:
+        delivery = await bus.pull(POOL, ("any",))
+        found.extend([delivery] if delivery else [])
+        return bool(found)
+
+    await eventually(came)
+    return found[0]
 
 
 async def test_tokens_come_once_each_in_their_order(bus: Bus) -> None:
@@ -120,7 +134,7 @@ async def test_a_token_given_back_comes_again_under_another_id(bus: Bus) -> None
     await first.in_progress()
     assert await bus.pull(POOL, ("any",)) is None
     await first.nak()
-    second = await pull(bus)
+    second = await pull_eventually(bus)
     assert second.token == first.token
     assert second.id != first.id
 

@@ -1,0 +1,191 @@
+"""What the sweep puts right, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from limner.bus.memory import MemoryBus
+from limner.bus.messages import Control, Done, Heartbeat
+from limner.db import history as history_rows
+from limner.db import release as release_rows
+from limner.dispatch.sweep import GRACE_SECONDS, Sweep
+from limner.errors import Unavailable
+from limner.jobs.model import State
+from tests.support.durable import Durable, durable
+
+T = "default"
+
+
+@asynccontextmanager
+async def swept(folder: Path) -> AsyncIterator[tuple[Durable, MemoryBus, Sweep]]:
+    bus = MemoryBus()
+    async with durable(folder, bus) as d:
+        yield d, bus, Sweep(d.db, bus, d.release)
+
+
+async def pass_time(d: Durable, seconds: float = GRACE_SECONDS) -> None:
+    await d.db.write(
+        lambda c: c.execute(
+            text("UPDATE jobs SET changed_at = changed_at - :s, ranked_at = ranked_at - :s, run_at = run_at - :s"),
+            {"s": seconds},
+        )
+    )
+
+
+async def test_the_gateway_died_between_commit_and_publish(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        await d.submit("p")
+        bus.lose_everything()
+        assert await sweep.run_once() == 0, "a token may still be on its way"
+        await pass_time(d)
+        assert await sweep.run_once() == 1
+        taken = await d.take()
+        assert taken is not None
+        assert (taken[1].prompt_id, taken[1].attempt) == ("p", 1)
+
+
+async def test_a_lost_store_brings_every_open_job_back_in_its_order(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        for place in range(20):
+            await d.submit(f"p{place:02}")
+        first = await d.take()
+        assert first is not None
+        bus.lose_everything()
+        await pass_time(d)
+        await sweep.run_once()
+        order = []
+        while taken := await d.take():
+            order.append(taken[1].prompt_id)
+            assert (await d.end(*taken)).ok
+        assert order == [f"p{place:02}" for place in range(20)]
+        late = await d.attempts.done(Done(id=first[0].token.id, token=first[1].token, outcome="succeeded"))
+        assert not late.ok
+        assert await d.jobs.remaining(T) == 0
+        assert len(await d.jobs.history(T)) == 20
+
+
+async def test_a_worker_that_goes_on_may_finish_a_job_that_was_put_back(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        await d.submit("p")
+        taken = await d.take()
+        assert taken is not None
+        bus.lose_everything()
+        await pass_time(d)
+        assert await sweep.run_once() == 1
+        assert (await d.end(*taken)).ok
+        assert await d.take() is None
+        assert await d.jobs.remaining(T) == 0
+
+
+async def test_jobs_with_their_tokens_are_left_alone(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, _bus, sweep):
+        d.release.window = 2
+        for place in range(5):
+            await d.submit(f"p{place}")
+        taken = await d.take()
+        assert taken is not None
+        await pass_time(d, 3600)
+        assert await sweep.run_once() == 0
+        assert (await d.end(*taken)).ok
+
+
+async def test_a_bus_that_cannot_tell_is_not_read_as_an_empty_one(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        await d.submit("p")
+        await pass_time(d)
+        bus.down = True
+        with pytest.raises(Unavailable):
+            await sweep.run_once()
+        bus.down = False
+        delivery = await d.pull()
+        assert delivery is not None
+        assert delivery.token.epoch == 0
+
+
+async def test_a_lost_interrupt_is_sent_again(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        await d.submit("p")
+        taken = await d.take()
+        assert taken is not None
+        assert await d.jobs.interrupt(T, "p") == 1
+        heard: list[Control] = []
+
+        async def hear(_subject: str, body: bytes) -> None:
+            heard.append(Control.decode(body))
+
+        await bus.subscribe("limner.ctl.w", hear)
+        await pass_time(d)
+        await sweep.run_once()
+        assert [(message.kind, message.token) for message in heard] == [("interrupt", taken[1].token)]
+
+
+async def test_a_canceling_job_whose_token_is_gone_is_canceled(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        await d.submit("p")
+        assert await d.take() is not None
+        await d.jobs.interrupt(T, "p")
+        bus.lose_everything()
+        await pass_time(d)
+        await sweep.run_once()
+        entry = await d.jobs.history_entry(T, "p")
+        assert entry is not None
+        assert entry.state is State.CANCELED
+
+
+async def test_the_window_follows_the_live_workers(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        for number in range(10):
+            await bus.put_worker(
+                Heartbeat(worker=f"w{number}", pool="default", state="idle", version="1", catalogue="")
+            )
+        await bus.put_worker(Heartbeat(worker="x", pool="another", state="idle", version="1", catalogue=""))
+        await sweep.run_once()
+        assert d.release.window == 20
+
+
+async def test_a_delayed_job_is_released_once_its_time_has_come(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, _bus, _sweep):
+        await d.submit("p")
+        taken = await d.take()
+        assert taken is not None
+        await d.end(*taken, outcome="failed", error={"code": "upload_failed", "retryable": True})
+        await d.release.run_once()
+        assert await d.take() is None
+        await pass_time(d, 7)
+        await d.release.run_once()
+        again = await d.take()
+        assert again is not None
+        assert again[1].attempt == 2
+
+
+async def test_what_others_keep_passing_rises_and_equals_keep_their_order(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, _bus, _sweep):
+        d.release.window = 0
+        await d.submit("low", priority=-1)
+        await d.submit("b", number=2.0)
+        await d.submit("a", number=1.0)
+        for _ in range(2):
+            await pass_time(d, release_rows.AGE_SECONDS)
+            await d.db.write(lambda c: release_rows.raise_the_passed(c, "default"))
+        pending = [job.prompt_id for job in (await d.jobs.queue(T)).pending]
+        assert pending == ["low", "a", "b"], "its number is the smallest, now that all have one rank"
+
+
+async def test_the_history_is_bounded_and_files_stay(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, _bus, _sweep):
+        await d.files.upload(T, folder="output", subfolder="", filename="a.png", data=b"x")
+        for name in ("a", "b", "c", "d"):
+            await d.run(name)
+        await d.jobs.hide(T, ["a"])
+        await d.submit("open")
+        assert await d.db.write(lambda c: history_rows.forget_the_oldest(c, 2)) == 1
+        assert [job.prompt_id for job in await d.jobs.history(T)] == ["c", "d"]
+        assert await d.jobs.remaining(T) == 1
+        assert await d.files.find(T, type="output", subfolder="", filename="a.png") is not None
+        orphans = "SELECT count(*) FROM job_requests WHERE job NOT IN (SELECT seq FROM jobs)"
+        assert await d.db.read(lambda c: c.execute(text(orphans)).scalar()) == 0
