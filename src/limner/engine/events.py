@@ -112,8 +112,17 @@ class Warned:
 
 
 Event = (
-    RunStarted | NodesCached | NodeStarted | StepDone | PreviewReady | NodeOutput | NodeFinished
-    | RunSucceeded | RunFailed | RunInterrupted | Warned
+    RunStarted
+    | NodesCached
+    | NodeStarted
+    | StepDone
+    | PreviewReady
+    | NodeOutput
+    | NodeFinished
+    | RunSucceeded
+    | RunFailed
+    | RunInterrupted
+    | Warned
 )
 
 
