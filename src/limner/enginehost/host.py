@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import count
@@ -34,7 +36,7 @@ from limner.enginehost import protocol
 from limner.enginehost.channel import Channel
 from limner.enginehost.files import RunFiles
 from limner.enginehost.protocol import EngineInfo, Frame, RunRequest
-from limner.errors import BadName, Interrupted
+from limner.errors import BadName, Interrupted, LimnerError
 
 RELIST_SECONDS = 3.0
 OUTCOMES = {RunSucceeded: "succeeded", RunFailed: "failed", RunInterrupted: "interrupted"}
@@ -145,6 +147,8 @@ class Host:
                 emit=lambda event: self._emit(request.run, event, files),
                 interrupted=lambda: request.run in self._stopped,
             )
+        except Exception as error:  # no node's fault: those are results. The engine lives on
+            result = RunResult(end=_stumbled(error))
         finally:
             self._ctx = None
         self._stopped.discard(request.run)
@@ -198,6 +202,22 @@ def _ended(run: int, result: RunResult, files: list[dict[str, str]], models: lis
         "files": files,
         "models": models,
     }
+
+
+def _stumbled(error: Exception) -> RunFailed:
+    return RunFailed(
+        node=NodeRef.plain(""),
+        node_type="",
+        exception_type=type(error).__name__,
+        exception_message=f"{error}\n",
+        traceback=tuple(traceback.format_tb(error.__traceback__)),
+        current_inputs={},
+        current_outputs=(),
+        executed=(),
+        code=error.code if isinstance(error, LimnerError) else LimnerError.code,
+        retryable=False,
+        timestamp_ms=round(time.time() * 1000),
+    )
 
 
 def _free(loaded: Loaded, header: dict[str, Any]) -> None:

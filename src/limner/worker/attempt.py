@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Literal
 
 from limner.bus.messages import Claimed, Done, Reserve
 from limner.enginehost.protocol import RunRequest
-from limner.errors import BadName, LimnerError
+from limner.errors import BadName, LimnerError, Unavailable
 from limner.worker.engines.port import Engine, EngineEvent, EngineLost, RunEnded, Wanted
 from limner.worker.events import EventStream, failure
 from limner.worker.files import JobFiles
@@ -47,6 +48,8 @@ class Attempt:
             ended = await self._run()
         except LimnerError as error:
             ended = self._fault(error)
+        except OSError as error:  # this machine's disk is full, or has a fault
+            ended = failure(Unavailable(f"the worker could not keep the job's files: {error}"))
         finally:
             self._files.clean()
         return self._report(ended, duration_ms=round((time.monotonic() - begin) * 1000))
@@ -127,3 +130,19 @@ class Attempt:
             last_seq=self._events.last_seq,
             duration_ms=duration_ms,
         )
+
+
+def as_failed(done: Done, error: LimnerError) -> Done:
+    """The same attempt as a failure, where its report cannot be handed in as it is."""
+    names = ("exception_message", "exception_type", "traceback", "current_inputs", "current_outputs", "executed")
+    end = failure(error).end
+    told = {"prompt_id": done.messages[-1][1]["prompt_id"], "node_id": "", "node_type": ""}
+    told |= {name: end[name] for name in names} | {"timestamp": done.messages[-1][1]["timestamp"]}
+    return replace(
+        done,
+        outcome="failed",
+        outputs={},
+        meta={},
+        messages=[*done.messages[:1], ["execution_error", told]],
+        error={**told, "code": error.code, "retryable": error.retryable},
+    )

@@ -20,7 +20,7 @@ from limner.bus.messages import (
     Settled,
 )
 from limner.bus.port import Bus, Delivery
-from limner.errors import Unavailable
+from limner.errors import PayloadTooLarge, Unavailable
 
 M = TypeVar("M", bound=Message)
 log = logs.get("worker")
@@ -28,10 +28,14 @@ log = logs.get("worker")
 ANSWER_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024 - 4096  # NATS takes 8 MB; the rest is for its headers
 
 
 class Gateways:
-    """`worker` is this worker's id. Each call gives up, with Unavailable, only when its `go_on` says so."""
+    """`worker` is this worker's id. Each call gives up, with Unavailable, only when its `go_on` says so.
+
+    Raises PayloadTooLarge for what no bus will ever take.
+    """
 
     def __init__(self, bus: Bus, worker: str) -> None:
         self._bus = bus
@@ -57,9 +61,16 @@ class Gateways:
             try:
                 return await self._bus.request(subject, message, answer, ANSWER_SECONDS)
             except Unavailable as error:
+                _check_size(message)
                 if not go_on():
                     raise
                 if pause == FIRST_PAUSE_SECONDS:
                     log.warning("no gateway answers; asking again", subject=subject, error=error.message)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _check_size(message: Message) -> None:
+    size = len(message.encode())
+    if size > MAX_MESSAGE_BYTES:
+        raise PayloadTooLarge(f"{type(message).__name__} has {size} bytes; the bus takes {MAX_MESSAGE_BYTES}")

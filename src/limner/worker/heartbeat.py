@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from limner import logs
-from limner.bus.messages import CatalogueOffer, Heartbeat
+from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Heartbeat
 from limner.bus.port import Bus
 from limner.enginehost.protocol import EngineInfo
-from limner.errors import Unavailable
+from limner.errors import PayloadTooLarge, Unavailable
 from limner.worker.gateway import Gateways
 
 log = logs.get("worker")
@@ -68,7 +69,10 @@ class Offers:
         offer = CatalogueOffer(worker=self._worker, pool=self._pool, digest=info.digest)
         answer = await self._gateways.offer(offer, go_on=lambda: True)
         if answer.wanted:
-            whole = CatalogueOffer(worker=self._worker, pool=self._pool, digest=info.digest, catalogue=info.catalogue)
-            answer = await self._gateways.offer(whole, go_on=lambda: True)
+            whole = replace(offer, catalogue=info.catalogue)
+            try:
+                answer = await self._gateways.offer(whole, go_on=lambda: True)
+            except PayloadTooLarge as error:
+                answer = CatalogueAnswer(ok=False, reason=error.message)
         if not answer.ok:
             log.error("the gateway did not take this worker's catalogue", reason=answer.reason)

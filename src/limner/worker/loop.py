@@ -11,11 +11,11 @@ from typing import Any
 from limner import __version__, logs
 from limner.blobs.port import BlobStore
 from limner.bus import subjects
-from limner.bus.messages import Claimed, Control, Done, Heartbeat
+from limner.bus.messages import Claimed, Control, Done, Heartbeat, Settled
 from limner.bus.port import Bus, Delivery
 from limner.enginehost.protocol import EngineInfo
-from limner.errors import Unavailable
-from limner.worker.attempt import Attempt
+from limner.errors import PayloadTooLarge, Unavailable
+from limner.worker.attempt import Attempt, as_failed
 from limner.worker.engines.port import Engine, EngineLost
 from limner.worker.events import EventStream
 from limner.worker.files import JobFiles
@@ -59,16 +59,20 @@ class Worker:
         self._draining = asyncio.Event()
         self._idle: asyncio.Task[Any] | None = None
         self._farewell_over = False
+        self._loose_ends: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serves jobs until it is drained. Nothing that a job, the engine, NATS or a gateway does ends it."""
         helpers = [asyncio.create_task(part.run()) for part in (self._lease, self._pulse, self._offers)]
+        for helper in helpers:
+            helper.add_done_callback(self._helper_ended)
         control = await self._patiently_subscribe()
         try:
             while not self._draining.is_set():
                 if self._engine.alive or await self._start_engine():
                     await self._next()
         finally:
+            await asyncio.gather(*self._loose_ends)
             await _end(helpers)
             if control is not None:
                 await control.stop()
@@ -143,17 +147,30 @@ class Worker:
             return
         done = await self._run_job(job_id, claimed)
         try:
-            settled = await self._gateways.done(done, go_on=lambda: not self._farewell_over)
+            settled = await self._report(done)
         except Unavailable as error:
             log.warning("an attempt could not be reported", job_id=job_id, error=error.message)
             await self._give_back(delivery)
             return
         if settled.ok:
-            await self._ack(delivery)
+            self._later(self._ack(delivery))
             return
         # Another worker may hold the token by now: an acknowledgement would take it from there.
         log.warning("an attempt's report was refused", job_id=job_id, reason=settled.reason)
         await self._engine.retract()
+
+    async def _report(self, done: Done) -> Settled:
+        try:
+            return await self._gateways.done(done, go_on=lambda: not self._farewell_over)
+        except PayloadTooLarge as error:
+            await self._engine.retract()
+            return await self._gateways.done(as_failed(done, error), go_on=lambda: not self._farewell_over)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """What the next pull need not wait for."""
+        task = asyncio.create_task(work)
+        self._loose_ends.add(task)
+        task.add_done_callback(self._loose_ends.discard)
 
     async def _run_job(self, job_id: str, claimed: Claimed) -> Done:
         self._runs += 1
@@ -238,6 +255,12 @@ class Worker:
             self._idle.cancel()
         if not self._idle.cancelled() and (fault := self._idle.exception()) is not None:
             raise fault
+
+    def _helper_ended(self, helper: asyncio.Task[None]) -> None:
+        """A worker without its lease or heartbeat is of no use: it stops, and is started again from outside."""
+        if not helper.cancelled() and (fault := helper.exception()) is not None:
+            log.error("a part of the worker failed; it stops", exc_info=fault)
+            self._later(self.drain())
 
     def _end_farewell(self) -> None:
         self._farewell_over = True

@@ -276,6 +276,28 @@ async def test_a_lost_engine_is_a_failure_worth_another_try_and_is_started_again
     assert stage.engine.starts == 2
 
 
+async def test_a_report_that_no_bus_takes_becomes_a_failure(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "MAX_MESSAGE_BYTES", 0)
+    stage.faults += ["done"]
+    await stage.submit()
+    done = await stage.ended()
+    assert (done.outcome, done.outputs) == ("failed", {})
+    assert done.error is not None
+    assert (done.error["code"], done.error["prompt_id"]) == ("payload_too_large", "p")
+    assert stage.engine.calls == ["retract"]
+
+
+async def test_a_full_disk_is_worth_another_try(stage: Stage) -> None:
+    async def fill(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+        raise OSError(28, "No space left on device")
+
+    stage.engine.script = fill
+    await stage.submit()
+    done = await stage.ended()
+    assert done.error is not None
+    assert (done.error["code"], done.error["retryable"]) == ("dependency_unavailable", True)
+
+
 async def test_an_interrupt_is_for_the_running_attempt_alone(stage: Stage) -> None:
     stage.engine.script = wait_for_interrupt
     await stage.submit()

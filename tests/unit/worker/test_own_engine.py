@@ -135,6 +135,12 @@ async def test_what_a_node_raises_ends_the_run_and_not_the_engine(engine: OwnEng
     assert engine.alive
 
 
+async def test_a_workflow_that_is_none_ends_the_run_and_not_the_engine(engine: OwnEngine, tmp_path: Path) -> None:
+    ended = await engine.run(request({"1": "no node"}, tmp_path), Desk())
+    assert (ended.outcome, ended.end["code"]) == ("failed", "invalid_workflow")
+    assert engine.alive
+
+
 async def test_an_interrupt_stops_the_run_at_its_next_step(engine: OwnEngine, tmp_path: Path) -> None:
     desk = Desk()
     run = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))

@@ -186,8 +186,9 @@ class OwnEngine:
                 self._kill()
                 await self._process.wait()
             self._process = None
-        if self._output is not None:
-            await self._output
+        if self._output is not None:  # a process that a node started may keep the pipe open
+            await asyncio.wait({self._output}, timeout=1.0)
+            self._output.cancel()
             self._output = None
 
     def _heard(self, frame: Frame) -> bool:
