@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text, update
 
+from limner.db.hot import Hot
 from limner.db.scope import of
 from limner.db.tables import files, name_counters
 
@@ -92,13 +93,13 @@ def confirm(connection: Connection, tenant: str, job_id: str, written: Sequence[
         connection.execute(_CONFIRM, [{"tenant": tenant, "job_id": job_id, **row} for row in written])
 
 
-_DROP = text("DELETE FROM files WHERE job_id = :job_id AND size_bytes IS NULL")
+_DROP = Hot("DELETE FROM files WHERE job_id = :job_id AND size_bytes IS NULL")
 _DROP_CALL = text("DELETE FROM files WHERE job_id = :job_id AND call = :call AND size_bytes IS NULL")
 
 
 def drop_reserved(connection: Connection, job_id: str) -> None:
     """Frees the names that a job reserved and never wrote."""
-    connection.execute(_DROP, {"job_id": job_id})
+    _DROP.run(connection, {"job_id": job_id})
 
 
 def drop_call(connection: Connection, job_id: str, call: int) -> None:

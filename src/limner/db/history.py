@@ -32,13 +32,13 @@ def count(connection: Connection, tenant: str) -> int:
 def page(connection: Connection, tenant: str, *, skip: int, limit: int) -> list[Job]:
     """Ended jobs, the first to end first."""
     statement = _ENTRIES.where(of(tenant, jobs)).order_by(jobs.c.ended_at, jobs.c.seq).offset(skip).limit(limit)
-    return [to_job(row) for row in connection.execute(statement)]
+    return [to_job(row._mapping) for row in connection.execute(statement)]
 
 
 def entry(connection: Connection, tenant: str, prompt_id: str) -> Job | None:
     statement = _ENTRIES.where(of(tenant, jobs), jobs.c.prompt_id == prompt_id)
     row = connection.execute(statement.order_by(jobs.c.ended_at.desc(), jobs.c.seq.desc()).limit(1)).one_or_none()
-    return None if row is None else to_job(row)
+    return None if row is None else to_job(row._mapping)
 
 
 def hide(connection: Connection, tenant: str, prompt_ids: Sequence[str] | None) -> int:

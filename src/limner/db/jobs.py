@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, select, text
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 
+from limner.db.hot import Hot
 from limner.db.rows import JOB, REQUEST, time_of, to_job, to_json, to_seconds
 from limner.db.scope import of
 from limner.db.tables import job_requests, jobs, tenants
@@ -38,7 +39,7 @@ class Held:
     open_jobs: int
 
 
-_TAKE_TURN = text(
+_TAKE_TURN = Hot(
     """
     INSERT INTO tenants (tenant, next_number, vft, weight, open_jobs)
     VALUES (:tenant, :step, coalesce((SELECT vft FROM pools WHERE pool = :pool), 0.0) + 1.0, 1.0, 1)
@@ -59,11 +60,11 @@ def take_turn(connection: Connection, tenant: str, pool: str, *, counted: bool) 
     Start-time fair queueing: a job's virtual finish time is the later of the pool's clock and its tenant's last one,
     plus 1 / weight. Goyal, Vin, Cheng 1996 (doi:10.1145/248157.248171).
     """
-    row = connection.execute(_TAKE_TURN, {"tenant": tenant, "pool": pool, "step": int(counted)}).one()
-    return Turn(number=row.number, vft=row.vft, open_jobs=row.open_jobs)
+    row = _TAKE_TURN.one(connection, {"tenant": tenant, "pool": pool, "step": int(counted)})
+    return Turn(number=row["number"], vft=row["vft"], open_jobs=row["open_jobs"])
 
 
-_INSERT = text(
+_INSERT = Hot(
     """
     INSERT INTO jobs (id, tenant, pool, lane, prompt_id, client_id, number, number_given, priority, rank, vft, state,
         epoch, attempts, losses, models, created_at, run_at, ranked_at, changed_at, hidden)
@@ -74,7 +75,7 @@ _INSERT = text(
     """
 )
 
-_INSERT_REQUEST = text(
+_INSERT_REQUEST = Hot(
     "INSERT INTO job_requests (job, workflow, outputs, extra_data, inputs) "
     "VALUES (:job, :workflow, :outputs, :extra_data, :inputs)"
 )
@@ -98,19 +99,19 @@ def insert(connection: Connection, job: Job, *, vft: float, request: dict[str, s
         "hidden": False,
     }
     try:
-        row = connection.execute(_INSERT, values).one()
+        row = _INSERT.one(connection, values)
     except IntegrityError as error:
         raise Conflict(
             f"There is a job with prompt_id {job.prompt_id!r} in the queue already. "
             "Send another prompt_id, or none to get one, or wait until that job has ended.",
             prompt_id=job.prompt_id,
         ) from error
-    connection.execute(_INSERT_REQUEST, request | {"job": row.seq})
-    return replace(job, created_at=time_of(row.created_at))
+    _INSERT_REQUEST.run(connection, request | {"job": row["seq"]})
+    return replace(job, created_at=time_of(row["created_at"]))
 
 
 _ID: BindParameter[str] = bindparam("id")
-_BARE = (
+_HELD = (
     select(
         *JOB,
         func.limner_now().label("now"),
@@ -119,24 +120,25 @@ _BARE = (
     .where(jobs.c.id == _ID)
     .with_for_update(of=jobs)
 )
-_WITH_REQUEST = _BARE.add_columns(*REQUEST).join(job_requests, job_requests.c.job == jobs.c.seq)
+_BARE = Hot(_HELD)
+_WITH_REQUEST = Hot(_HELD.add_columns(*REQUEST).join(job_requests, job_requests.c.job == jobs.c.seq))
 
 
 def hold(connection: Connection, job_id: str, *, with_request: bool = False) -> Held | None:
     """A job, locked until the transaction ends; with what was submitted only where that is asked for (rows.to_job)."""
-    row = connection.execute(_WITH_REQUEST if with_request else _BARE, {"id": job_id}).one_or_none()
+    row = (_WITH_REQUEST if with_request else _BARE).find(connection, {"id": job_id})
     if row is None:
         return None
     return Held(
-        seq=row.seq,
-        job=to_job(row),
-        now=time_of(row.now),
-        changed_at=time_of(row.changed_at),
-        open_jobs=row.open_jobs,
+        seq=row["seq"],
+        job=to_job(dict(row)),
+        now=time_of(row["now"]),
+        changed_at=time_of(row["changed_at"]),
+        open_jobs=row["open_jobs"],
     )
 
 
-_SAVE = text(
+_SAVE = Hot(
     """
     UPDATE jobs SET state = :state, epoch = :epoch, attempts = :attempts, losses = :losses, token = :token,
         worker = :worker, delivery = :delivery, models = :models, started_at = :started_at, ended_at = :ended_at,
@@ -145,7 +147,7 @@ _SAVE = text(
     """
 )
 
-_SAVE_RESULT = text(
+_SAVE_RESULT = Hot(
     """
     INSERT INTO job_results (job, result, messages, error) VALUES (:job, :result, :messages, :error)
     ON CONFLICT (job) DO UPDATE SET result = excluded.result, messages = excluded.messages, error = excluded.error
@@ -171,7 +173,7 @@ def save(connection: Connection, held: Held, job: Job, *, run_after: float | Non
         "now": held.now.timestamp(),
         "wait": run_after,
     }
-    connection.execute(_SAVE, values)
+    _SAVE.run(connection, values)
     if job.state.terminal and not hidden:
         result = {
             "job": held.seq,
@@ -179,40 +181,41 @@ def save(connection: Connection, held: Held, job: Job, *, run_after: float | Non
             "messages": to_json(job.messages),
             "error": None if job.error is None else to_json(job.error),
         }
-        connection.execute(_SAVE_RESULT, result)
+        _SAVE_RESULT.run(connection, result)
 
 
-_COUNT_OUT = text("UPDATE tenants SET open_jobs = open_jobs - :ended WHERE tenant = :tenant RETURNING open_jobs")
+_COUNT_OUT = Hot("UPDATE tenants SET open_jobs = open_jobs - :ended WHERE tenant = :tenant RETURNING open_jobs")
 
 
 def count_out(connection: Connection, tenant: str, ended: int = 1) -> int:
     """Counts ended jobs out; how many of the tenant's are still open."""
-    return int(connection.execute(_COUNT_OUT, {"tenant": tenant, "ended": ended}).scalar_one())
+    return int(_COUNT_OUT.one(connection, {"tenant": tenant, "ended": ended})["open_jobs"])
 
 
-_OPEN = text("SELECT open_jobs FROM tenants WHERE tenant = :tenant")
+_OPEN = Hot("SELECT open_jobs FROM tenants WHERE tenant = :tenant")
 
 
 def open_jobs(connection: Connection, tenant: str) -> int:
     """Waiting and running jobs of a tenant."""
-    return int(connection.execute(_OPEN, {"tenant": tenant}).scalar() or 0)
+    row = _OPEN.find(connection, {"tenant": tenant})
+    return 0 if row is None else int(row["open_jobs"])
 
 
-_START_ATTEMPT = text(
+_START_ATTEMPT = Hot(
     "INSERT INTO attempts (token, job, number, worker, started_at) VALUES (:token, :job, :number, :worker, :now)"
 )
-_END_ATTEMPT = text("UPDATE attempts SET ended_at = :now, outcome = :outcome WHERE token = :token AND ended_at IS NULL")
+_END_ATTEMPT = Hot("UPDATE attempts SET ended_at = :now, outcome = :outcome WHERE token = :token AND ended_at IS NULL")
 
 
 def start_attempt(connection: Connection, held: Held, job: Job) -> None:
     values = {"token": job.token, "job": held.seq, "number": job.attempts, "worker": job.worker}
-    connection.execute(_START_ATTEMPT, values | {"now": held.now.timestamp()})
+    _START_ATTEMPT.run(connection, values | {"now": held.now.timestamp()})
 
 
 def end_attempt(connection: Connection, held: Held, outcome: str) -> None:
     """Closes the attempt that held the job before this transaction."""
     values = {"token": held.job.token, "outcome": outcome, "now": held.now.timestamp()}
-    connection.execute(_END_ATTEMPT, values)
+    _END_ATTEMPT.run(connection, values)
 
 
 _WHOLE = select(*JOB, *REQUEST).join(job_requests, job_requests.c.job == jobs.c.seq).where(jobs.c.ended_at.is_(None))
@@ -221,14 +224,15 @@ _WHOLE = select(*JOB, *REQUEST).join(job_requests, job_requests.c.job == jobs.c.
 def running(connection: Connection, tenant: str) -> list[Job]:
     """A tenant's jobs that a worker has now, the longest running first."""
     statement = _WHOLE.where(of(tenant, jobs), jobs.c.state.in_([State.RUNNING, State.CANCELING]))
-    return [to_job(row) for row in connection.execute(statement.order_by(jobs.c.started_at, jobs.c.seq))]
+    return [to_job(row._mapping) for row in connection.execute(statement.order_by(jobs.c.started_at, jobs.c.seq))]
 
 
 def waiting(connection: Connection, tenant: str) -> list[Job]:
     """A tenant's jobs that have not started, in the order in which they will."""
     statement = _WHOLE.where(of(tenant, jobs), jobs.c.state.in_([State.QUEUED, State.RELEASED]))
     return [
-        to_job(row) for row in connection.execute(statement.order_by(jobs.c.rank.desc(), jobs.c.number, jobs.c.seq))
+        to_job(row._mapping)
+        for row in connection.execute(statement.order_by(jobs.c.rank.desc(), jobs.c.number, jobs.c.seq))
     ]
 
 

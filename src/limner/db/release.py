@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from limner.db.hot import Hot
+
 AGE_SECONDS = 60.0
 """A job that others keep passing gains one step of priority each time this has gone by."""
 
@@ -33,7 +35,7 @@ class Room:
 
 
 # A partial index serves only those who repeat its condition: hence the lists of states beside a single one.
-_ROOM = text(
+_ROOM = Hot(
     """
     SELECT (
             SELECT count(*) FROM jobs
@@ -45,11 +47,11 @@ _ROOM = text(
 
 
 def room(connection: Connection, pool: str, window: int) -> Room:
-    row = connection.execute(_ROOM, {"pool": pool}).one()
-    return Room(free=max(window - row.released, 0), waiting=bool(row.waiting))
+    row = _ROOM.one(connection, {"pool": pool})
+    return Room(free=max(window - row["released"], 0), waiting=bool(row["waiting"]))
 
 
-_NEXT = text(
+_NEXT = Hot(
     """
     WITH slot AS (
         SELECT seq, tenant, vft FROM jobs
@@ -61,14 +63,14 @@ _NEXT = text(
     ORDER BY turn.rank DESC, turn.number, turn.seq LIMIT 1
     """
 )
-_RELEASE = text(
+_RELEASE = Hot(
     """
     UPDATE jobs SET state = 'released', vft = :vft, changed_at = limner_now()
     WHERE seq = :seq AND state = 'queued' RETURNING id, lane, epoch
     """
 )
-_SWAP = text("UPDATE jobs SET vft = :vft WHERE seq = :seq")
-_CLOCK = text(
+_SWAP = Hot("UPDATE jobs SET vft = :vft WHERE seq = :seq")
+_CLOCK = Hot(
     """
     INSERT INTO pools (pool, vft) VALUES (:pool, :vft)
     ON CONFLICT (pool) DO UPDATE SET vft = excluded.vft WHERE pools.vft < excluded.vft
@@ -80,25 +82,25 @@ def release(connection: Connection, pool: str, free: int) -> list[Released]:
     """Releases the next jobs, `free` at the most, in the order in which they may start."""
     released: list[Released] = []
     while len(released) < free:
-        turn = connection.execute(_NEXT, {"pool": pool}).one_or_none()
+        turn = _NEXT.find(connection, {"pool": pool})
         if turn is None:
             break
-        row = connection.execute(_RELEASE, {"seq": turn.seq, "vft": turn.slot_vft}).one_or_none()
+        row = _RELEASE.find(connection, {"seq": turn["seq"], "vft": turn["slot_vft"]})
         if row is None:  # another gateway was faster
             continue
-        if turn.slot_seq != turn.seq:
-            connection.execute(_SWAP, {"seq": turn.slot_seq, "vft": turn.vft})
-        move_clock(connection, pool, turn.slot_vft)
-        released.append(Released(id=row.id, pool=pool, lane=row.lane, epoch=row.epoch))
+        if turn["slot_seq"] != turn["seq"]:
+            _SWAP.run(connection, {"seq": turn["slot_seq"], "vft": turn["vft"]})
+        move_clock(connection, pool, turn["slot_vft"])
+        released.append(Released(id=row["id"], pool=pool, lane=row["lane"], epoch=row["epoch"]))
     return released
 
 
 def move_clock(connection: Connection, pool: str, vft: float) -> None:
     """The pool's clock stands at the last slot that was released; tenants that were away begin from there."""
-    connection.execute(_CLOCK, {"pool": pool, "vft": vft})
+    _CLOCK.run(connection, {"pool": pool, "vft": vft})
 
 
-_RECALL = text(
+_RECALL = Hot(
     """
     UPDATE jobs SET state = 'queued', epoch = epoch + 1, changed_at = limner_now()
     WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND state = 'released' AND tenant = :tenant
@@ -110,8 +112,8 @@ _RECALL = text(
 
 def recall(connection: Connection, tenant: str, pool: str, *, rank: int, number: float) -> list[Released]:
     """Puts back the tenant's released jobs that a new job sorts before. Their tokens are to be purged."""
-    rows = connection.execute(_RECALL, {"tenant": tenant, "pool": pool, "rank": rank, "number": number})
-    return [Released(id=row.id, pool=pool, lane=row.lane, epoch=row.epoch) for row in rows]
+    rows = _RECALL.all(connection, {"tenant": tenant, "pool": pool, "rank": rank, "number": number})
+    return [Released(id=row["id"], pool=pool, lane=row["lane"], epoch=row["epoch"]) for row in rows]
 
 
 _AGE = text(

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, RowMapping
-
 from limner.db.tables import job_requests, job_results, jobs
 from limner.jobs.model import InputFile, Job, State
 
@@ -44,12 +42,11 @@ def request_values(job: Job) -> dict[str, str]:
     }
 
 
-def to_job(row: Row[Any]) -> Job:
+def to_job(r: Mapping[Any, Any]) -> Job:
     """A job from a row with the columns JOB, and with REQUEST and RESULT as far as they were selected.
 
     Without REQUEST its workflow, outputs, extra_data and inputs are empty; dispatch does not look at them.
     """
-    r: RowMapping = row._mapping
     return Job(
         id=r["id"],
         tenant=r["tenant"],

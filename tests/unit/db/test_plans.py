@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import TextClause, text
 
 from limner.db import jobs, release
+from limner.db.hot import Hot
 from tests.support.durable import durable
 
 PARAMETERS = {
@@ -25,10 +26,11 @@ PARAMETERS = {
 @pytest.mark.parametrize(
     "statement", [release._ROOM, release._NEXT, release._RECALL, release._OUT_FOR, jobs._SAVE, release._AGE]
 )
-async def test_no_statement_of_dispatch_reads_the_whole_table(tmp_path: Path, statement: TextClause) -> None:
+async def test_no_statement_of_dispatch_reads_the_whole_table(tmp_path: Path, statement: Hot | TextClause) -> None:
     async with durable(tmp_path) as d:
-        wanted = {name: PARAMETERS.get(name) for name in statement._bindparams}
-        rows = await d.db.read(lambda c: c.execute(text(f"EXPLAIN QUERY PLAN {statement.text}"), wanted).all())
+        clause = statement.statement if isinstance(statement, Hot) else statement
+        wanted = {name: PARAMETERS.get(name) for name in clause._bindparams}
+        rows = await d.db.read(lambda c: c.execute(text(f"EXPLAIN QUERY PLAN {clause.text}"), wanted).all())
         assert rows
         reads = [row.detail for row in rows if re.match(r"(SCAN|SEARCH) (jobs|turn|other)\b", row.detail)]
         assert reads
