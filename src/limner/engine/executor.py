@@ -292,9 +292,9 @@ class _Run:
         return self.ctx
 
     def on_step(self, value: float, maximum: float, preview: tuple[str, bytes] | None) -> None:
-        self.emit(StepDone(node=self.ctx.node, value=value, maximum=maximum))
         if preview is not None:
             self.emit(PreviewReady(node=self.ctx.node, image_type=preview[0], data=preview[1]))
+        self.emit(StepDone(node=self.ctx.node, value=value, maximum=maximum))
 
     def on_warning(self, text: str) -> None:
         self.emit(Warned(node=self.ctx.node, text=text))

@@ -141,3 +141,10 @@ def test_numbers_that_json_does_not_have_become_null() -> None:
     output = live("NodeOutput", node=ref("1"), ui={"values": [1.5, float("nan"), float("inf")]}, cached=False)
     (frame,) = RunFrames("p", "c").apply(output)
     assert json.loads(frame.data, parse_constant=pytest.fail)["data"]["output"] == {"values": [1.5, None, None]}
+
+
+def test_a_warning_is_shown_as_text_at_its_node() -> None:
+    """Worded as the text frame of the recording: kind 3, the length of the node's id, the id, the text."""
+    (frame,) = RunFrames("p", "c").apply(live("Warned", node=ref("1"), text="héllo"))
+    assert frame.data == bytes.fromhex("00000003000000013168c3a96c6c6f")
+    assert list(RunFrames("p", None).apply(live("Warned", node=ref("1"), text="héllo"))) == []

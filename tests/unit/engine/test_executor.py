@@ -198,7 +198,7 @@ def test_steps_previews_and_warnings_are_told_in_order() -> None:
     here = bench()
     here.run(graph(n1=("Steps", {})), ("1",))
     kinds = [type(event) for event in here.events]
-    told = [NodeStarted, StepDone, PreviewReady, StepDone, PreviewReady, Warned, NodeFinished]
+    told = [NodeStarted, PreviewReady, StepDone, PreviewReady, StepDone, Warned, NodeFinished]
     assert kinds == [RunStarted, NodesCached, *told, RunSucceeded]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 PREVIEW = 1
+TEXT = 3
 PREVIEW_WITH_METADATA = 4
 IMAGE_TYPES = {"image/jpeg": 1, "image/png": 2}
 
@@ -63,6 +64,12 @@ def status(queue_remaining: int, sid: str | None = None) -> str:
 def preview(image_type: str, picture: bytes) -> bytes:
     """Frame 1: the kind of picture, then the file."""
     return struct.pack(">II", PREVIEW, IMAGE_TYPES[image_type]) + picture
+
+
+def node_text(node_id: str, words: str) -> bytes:
+    """Frame 3: words that a client shows at a node."""
+    shown = node_id.encode()
+    return struct.pack(">II", TEXT, len(shown)) + shown + words.encode()
 
 
 def preview_with_metadata(prompt_id: str, node: Node, image_type: str, picture: bytes) -> bytes:

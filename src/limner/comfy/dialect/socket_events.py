@@ -52,6 +52,9 @@ class RunFrames:
                 yield from self._tell("executed", **self._about(data["node"], output=data["ui"]))
             case "NodeFinished":
                 yield from self._finished(data["node"], cached=data["cached"])
+            case "Warned":
+                if self.client is not None:
+                    yield Frame(client=self.client, data=frames.node_text(data["node"]["id"], data["text"]))
             case "Ended":
                 yield from self._ended(data)
 
