@@ -112,13 +112,9 @@ def test_a_picture_whose_step_was_lost_is_shown_before_what_follows() -> None:
     ]
 
 
-def test_warnings_and_the_runs_own_end_are_no_words_of_comfyui() -> None:
+def test_the_runs_own_end_and_unknown_news_are_no_words_of_comfyui() -> None:
     run = RunFrames("p", "c")
-    for message in (
-        live("Warned", node=ref("1"), text="x"),
-        live("RunSucceeded", timestamp_ms=1),
-        live("SomethingNew"),
-    ):
+    for message in (live("RunSucceeded", timestamp_ms=1), live("SomethingNew")):
         assert list(run.apply(message)) == []
 
 
