@@ -108,7 +108,16 @@ Index(
     sqlite_where=text("state IN ('released', 'running', 'canceling')"),
     postgresql_where=text("state IN ('released', 'running', 'canceling')"),
 )
-Index("jobs_prompt", jobs.c.tenant, jobs.c.prompt_id)
+Index(
+    "jobs_prompt",
+    jobs.c.tenant,
+    jobs.c.hidden,
+    jobs.c.prompt_id,
+    jobs.c.ended_at,
+    jobs.c.seq,
+    sqlite_where=text("ended_at IS NOT NULL"),
+    postgresql_where=text("ended_at IS NOT NULL"),
+)
 Index(
     "jobs_history",
     jobs.c.tenant,

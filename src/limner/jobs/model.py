@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+LANE_ANY = "any"
+"""The lane of every job while workers are not told apart by the models that they hold."""
+
 
 class State(StrEnum):
     QUEUED = "queued"

@@ -19,8 +19,7 @@ from limner.db.release import Released
 from limner.db.rows import request_values
 from limner.db.session import Connection, Database
 from limner.jobs.machine import CancelAsked
-from limner.jobs.model import InputFile, Job, State
-from limner.jobs.placement import ANY
+from limner.jobs.model import LANE_ANY, InputFile, Job, State
 from limner.services.life import Change, Life
 from limner.services.release import Release
 
@@ -83,7 +82,7 @@ class Jobs:
             id=str(uuid7()),
             tenant=tenant,
             pool=self._release.pool,
-            lane=ANY,
+            lane=LANE_ANY,
             prompt_id=prompt_id if prompt_id is not None else str(uuid4()),
             client_id=client_id,
             number=number if number is not None else 0.0,

@@ -58,7 +58,7 @@ def upgrade() -> None:
     _partial_index("jobs_slot", ["pool", "vft"], "state = 'queued'")
     _partial_index("jobs_turn", ["pool", "tenant", sa.text("rank DESC"), "number", "seq"], "state = 'queued'")
     _partial_index("jobs_out", ["pool", "state"], "state IN ('released', 'running', 'canceling')")
-    op.create_index("jobs_prompt", "jobs", ["tenant", "prompt_id"])
+    _partial_index("jobs_prompt", ["tenant", "hidden", "prompt_id", "ended_at", "seq"], "ended_at IS NOT NULL")
     _partial_index("jobs_history", ["tenant", "hidden", "ended_at", "seq"], "ended_at IS NOT NULL")
     op.create_table(
         "job_requests",
