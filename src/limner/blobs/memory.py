@@ -13,7 +13,14 @@ class MemoryStore:
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
 
-    async def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
+    async def put(
+        self,
+        key: str,
+        data: bytes | Path,
+        *,
+        create: bool = False,
+        durable: bool = True,  # noqa: ARG002 - the port's signature
+    ) -> None:
         body = await asyncio.to_thread(data.read_bytes) if isinstance(data, Path) else bytes(data)
         if create and key in self._blobs:
             raise Conflict(f"There is a blob {key} already.", key=key)

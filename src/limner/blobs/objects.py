@@ -19,6 +19,7 @@ from obstore.store import LocalStore, from_url
 from limner.errors import Conflict, LimnerError, Misconfigured, NotFound, Unavailable
 
 PIECE = 512 * 1024
+QUICK_BYTES = 256 * 1024
 FOLDER = "file"
 
 
@@ -44,9 +45,12 @@ class ObjectStore:
         except (BaseError, ValueError, OSError) as error:
             raise Misconfigured(f"The store {url!r} cannot be opened: {error}") from error
 
-    async def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
+    async def put(self, key: str, data: bytes | Path, *, create: bool = False, durable: bool = True) -> None:
         if self._folder is not None:
-            await asyncio.to_thread(_write_local, self._local(key), data, create)
+            if not durable and isinstance(data, bytes) and len(data) <= QUICK_BYTES:
+                _write_local(self._local(key), data, create, durable)  # quicker than the way to a thread
+                return
+            await asyncio.to_thread(_write_local, self._local(key), data, create, durable)
             return
         try:
             await obstore.put_async(self._store, key, data, mode="create" if create else "overwrite")
@@ -116,33 +120,35 @@ class ObjectStore:
         return self._folder / key
 
 
-def _write_local(path: Path, data: bytes | Path, create: bool) -> None:
+def _write_local(path: Path, data: bytes | Path, create: bool, durable: bool) -> None:
     """obstore's own writing does not sync the file before it appears under its name."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_synced(part, data)
+            _write(part, data, durable)
             if create:
                 _name_first(part, path)
             else:
                 part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise Unavailable(f"The store cannot be written: {error}") from error
 
 
-def _write_synced(path: Path, data: bytes | Path) -> None:
+def _write(path: Path, data: bytes | Path, durable: bool) -> None:
     with path.open("wb") as file:
         if isinstance(data, Path):
             with data.open("rb") as source:
                 shutil.copyfileobj(source, file, PIECE)
         else:
             file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _name_first(part: Path, path: Path) -> None:

@@ -13,8 +13,11 @@ class BlobStore(Protocol):
     Reading a missing key raises NotFound, a store that does not answer Unavailable.
     """
 
-    async def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
-        """Writes a blob, durable when this returns. `create`: raises Conflict when the key is taken."""
+    async def put(self, key: str, data: bytes | Path, *, create: bool = False, durable: bool = True) -> None:
+        """Writes a blob, durable when this returns. `create`: raises Conflict when the key is taken.
+
+        Not `durable`: readable when this returns, but a power cut may lose it.
+        """
         ...
 
     async def get(self, key: str) -> bytes: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from limner import logs
 from limner.bus import subjects
 from limner.bus.messages import Heartbeat, Message, Token
 from limner.bus.port import Delivery, Listener, M, Responder, Subscription
-from limner.errors import Unavailable
+from limner.errors import Misconfigured, PayloadTooLarge, Unavailable
 
 log = logs.get("limner.bus")
 
@@ -110,6 +111,7 @@ class JetStreamBus:
             "error_cb": self._on_error,
             "reconnected_cb": self._on_reconnected,
         }
+        self._last_error = ""
         self._name = name
         self._replicas = replicas
         self._streams: set[str] = set()
@@ -131,10 +133,15 @@ class JetStreamBus:
         replicas: int = 1,
         wait_seconds: float = 5.0,
     ) -> JetStreamBus:
-        """Returns once connected, or after `wait_seconds` all the same: it then goes on trying in the background."""
+        """Returns once connected, or after `wait_seconds` all the same: it then goes on trying in the background.
+
+        Raises Misconfigured for a URL that cannot be used.
+        """
         bus = cls(url, token=token, name=name, inbox_prefix=inbox_prefix, replicas=replicas)
         bus._connecting = asyncio.create_task(bus._connect(), name="limner-bus-connect")
         await asyncio.wait([bus._connecting], timeout=wait_seconds)
+        if bus._connecting.done() and (fault := bus._connecting.exception()) is not None:
+            raise Misconfigured(f"NATS cannot be used at {_without_secrets(url)}: {_words(fault)}") from fault
         return bus
 
     @property
@@ -267,6 +274,8 @@ class JetStreamBus:
         self._check_connected()
         try:
             await self._nc.publish(subject, body)
+        except nats.errors.MaxPayloadError as error:
+            raise _too_large(subject, body) from error
         except nats.errors.Error as error:
             raise Unavailable(f"NATS took no message on {subject}: {_words(error)}") from error
 
@@ -326,9 +335,14 @@ class JetStreamBus:
         return subscription
 
     async def _on_error(self, error: Exception) -> None:
-        log.warning("NATS", error=_words(error))
+        """Called for each vain try to reconnect, four a second: the first is enough to know."""
+        if _words(error) != self._last_error:
+            self._last_error = _words(error)
+            log.warning("NATS", error=self._last_error)
 
     async def _on_reconnected(self) -> None:
+        self._last_error = ""
+        log.info("NATS is back")
         self._forget_layout()
         for wake in self._wakes.values():
             await wake.hear("", b"")
@@ -403,6 +417,8 @@ class JetStreamBus:
         self._check_connected()
         try:
             return await self._nc.request(subject, body, timeout=timeout, old_style=own_inbox, headers=headers)
+        except nats.errors.MaxPayloadError as error:
+            raise _too_large(subject, body) from error
         except nats.errors.NoRespondersError as error:
             raise _NobodyAnswers(f"Nobody answers on {subject}.") from error
         except nats.errors.Error as error:
@@ -570,6 +586,14 @@ def _status(message: Msg) -> str | None:
     if message.data or not message.headers:
         return None
     return str(message.headers["Status"]) if "Status" in message.headers else None
+
+
+def _too_large(subject: str, body: bytes) -> PayloadTooLarge:
+    return PayloadTooLarge(f"A message of {len(body) / 1e6:.1f} MB on {subject} is more than NATS takes.")
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _words(error: BaseException) -> str:

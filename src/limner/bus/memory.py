@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from limner import logs
 from limner.bus.messages import Heartbeat, Message, Token
 from limner.bus.port import Delivery, Listener, M, Responder, Subscription
-from limner.errors import Unavailable
+from limner.errors import PayloadTooLarge, Unavailable
 
 log = logs.get("limner.bus")
+
+MOST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class MemoryBus:
         return found.woken_lane
 
     async def request(self, subject: str, message: Message, answer: type[M], timeout: float) -> M:
-        self._check()
+        self._check(message.encode())
         responder = self._responders.get(subject)
         if responder is None:
             raise Unavailable(f"Nobody answers on {subject}.")
@@ -123,7 +125,7 @@ class MemoryBus:
         return _Subscription("", None, stop)
 
     async def publish(self, subject: str, body: bytes) -> None:
-        self._check()
+        self._check(body)
         for subscription in list(self._listeners):
             if subscription.listener is not None and _matches(subscription.subject, subject):
                 try:
@@ -156,9 +158,11 @@ class MemoryBus:
         self._listeners.clear()
         self._responders.clear()
 
-    def _check(self) -> None:
+    def _check(self, body: bytes = b"") -> None:
         if self.down:
             raise Unavailable("The bus is down.")
+        if len(body) > MOST_BYTES:
+            raise PayloadTooLarge(f"A message of {len(body) / 1e6:.1f} MB is more than the bus takes.")
 
     def _pool(self, pool: str) -> _Pool:
         return self._pools.setdefault(pool, _Pool())

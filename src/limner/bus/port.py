@@ -49,7 +49,10 @@ class Subscription(Protocol):
 
 
 class Bus(Protocol):
-    """All calls raise Unavailable when the other side does not answer; none ever answers with an empty lie."""
+    """All calls raise Unavailable when the other side does not answer; none ever answers with an empty lie.
+
+    A message of more than 8 MB raises PayloadTooLarge.
+    """
 
     @property
     def connected(self) -> bool: ...

@@ -10,7 +10,7 @@ from limner.bus.port import Bus, Subscription
 from limner.db.session import Database
 from limner.dispatch.releaser import RELEASE_SECONDS, release_quietly
 from limner.dispatch.rpc import serve_workers
-from limner.dispatch.sweep import Sweep, sweep_quietly
+from limner.dispatch.sweep import Sweep
 from limner.services.attempts import Attempts
 from limner.services.catalogues import Catalogues
 from limner.services.ending import end
@@ -37,7 +37,7 @@ class Dispatcher:
         """Begins to answer workers and to sweep. NATS need not be up: it goes on once it is."""
         self._subscriptions = await serve_workers(self._bus, self._attempts, self._catalogues)
         self._tasks = [
-            asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_quietly(self._sweep)), name="limner-sweep"),
+            asyncio.create_task(_every(SWEEP_SECONDS, self._sweep.run), name="limner-sweep"),
             asyncio.create_task(
                 _every(RELEASE_SECONDS, lambda: release_quietly(self._release)), name="limner-releaser"
             ),

@@ -33,6 +33,18 @@ class Sweep:
         self._release = release
         self._life = Life(bus, release)
         self._last_housekeeping = 0.0
+        self._could = True
+
+    async def run(self) -> None:
+        """One round; what is not reachable now is tried again in the next. Tells of an outage once."""
+        try:
+            await self.run_once()
+        except Unavailable as error:
+            if self._could:
+                log.warning("no sweep until all are back", error=error.message)
+            self._could = False
+        else:
+            self._could = True
 
     async def run_once(self) -> int:
         """Puts back the jobs whose tokens are gone; how many. Raises Unavailable when the bus cannot tell."""
@@ -85,11 +97,3 @@ def _is_still_so(found: Out, now: Held) -> bool:
     """Whether nothing has happened to the job since it was found, and its grace is over."""
     unchanged_for = (now.now - now.changed_at).total_seconds()
     return now.job.epoch == found.epoch and not now.job.state.terminal and unchanged_for >= GRACE_SECONDS
-
-
-async def sweep_quietly(sweep: Sweep) -> None:
-    """One round; what is not reachable now is tried again in the next."""
-    try:
-        await sweep.run_once()
-    except Unavailable as error:
-        log.warning("no sweep this time", error=error.message)

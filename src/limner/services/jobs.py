@@ -18,11 +18,13 @@ from limner.db import release as release_rows
 from limner.db.release import Released
 from limner.db.rows import request_values
 from limner.db.session import Connection, Database
+from limner.errors import PayloadTooLarge
 from limner.jobs.machine import CancelAsked
 from limner.jobs.model import LANE_ANY, InputFile, Job, State
 from limner.services.life import Change, Life
 from limner.services.release import Release
 
+MOST_BYTES = 7_000_000
 RUNNING = (State.RUNNING, State.CANCELING)
 WAITING = (State.QUEUED, State.RELEASED)
 
@@ -76,7 +78,7 @@ class Jobs:
 
         number: place in the line, smaller first; without one the tenant's counter gives it (with `front`, minus the
         counter). prompt_id: the client's own id, a random UUID when None; an ended job of that id leaves the history.
-        Raises Conflict when an open job has that prompt_id.
+        Raises Conflict when an open job has that prompt_id, PayloadTooLarge for more than a worker can be sent.
         """
         job = Job(
             id=str(uuid7()),
@@ -104,6 +106,7 @@ class Jobs:
             models=tuple(models),
         )
         request = request_values(job)
+        _check_size(request)
 
         def record(connection: Connection) -> _Recorded:
             if prompt_id is not None:
@@ -220,6 +223,17 @@ class Jobs:
         """Asks every worker to let go of models, and of cached results as well with `free_memory`."""
         for worker in await self._bus.workers():
             await self._life.live.free(worker.worker, unload_models=unload_models, free_memory=free_memory)
+
+
+def _check_size(request: dict[str, str]) -> None:
+    """The claim's answer holds all of it in one message, and NATS takes 8 MB."""
+    size = sum(len(part.encode()) for part in request.values())
+    if size > MOST_BYTES:
+        raise PayloadTooLarge(
+            f"The workflow and its extra data take {size / 1e6:.1f} MB; {MOST_BYTES / 1e6:.0f} MB is the most. "
+            "Upload large data as files and name them in the workflow.",
+            size_bytes=size,
+        )
 
 
 def _window(total: int, max_items: int | None, offset: int | None) -> tuple[int, int]:

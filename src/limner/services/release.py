@@ -78,13 +78,17 @@ class Release:
             self._task = asyncio.create_task(self._send_all(), name="limner-release")
 
     async def _send_all(self) -> None:
+        waits = False
         while self._errands:
             errand = self._errands[0]
             try:
                 await self._send(errand)
+                waits = False
             except Unavailable as error:
                 if not errand.take_back:
-                    log.warning("a token waits for the bus", job_id=errand.job.id, error=error.message)
+                    if not waits:
+                        log.warning("tokens wait for the bus", job_id=errand.job.id, error=error.message)
+                    waits = True
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 log.warning("a token could not be taken back", job_id=errand.job.id, error=error.message)

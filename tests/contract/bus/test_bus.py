@@ -13,7 +13,7 @@ from limner.bus.jetstream import JetStreamBus
 from limner.bus.memory import MemoryBus
 from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Token
 from limner.bus.port import Bus, Delivery
-from limner.errors import Unavailable
+from limner.errors import PayloadTooLarge, Unavailable
 from tests.support.nats import NatsServer
 
 POOL = "default"
@@ -183,6 +183,15 @@ async def test_a_request_that_nobody_answers_is_unavailable(bus: Bus) -> None:
     with pytest.raises(Unavailable):
         await bus.request("limner.test.bug", claim, Claimed, 0.2)
     await serving.stop()
+
+
+async def test_a_message_that_is_too_large_is_told_as_such(bus: Bus) -> None:
+    """Repeating it, as one does while the other side is away, would never end."""
+    body = b"x" * (8 * 1024 * 1024 + 1)
+    with pytest.raises(PayloadTooLarge):
+        await bus.publish("limner.test", body)
+    with pytest.raises(PayloadTooLarge):
+        await bus.request("limner.test", Claim(id=body.decode(), epoch=0, worker="w", delivery="d"), Claimed, 0.5)
 
 
 async def test_listeners_hear_what_matches_in_its_order(bus: Bus) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from limner.bus.jetstream import JetStreamBus
 from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Token
-from limner.errors import Unavailable
+from limner.errors import Misconfigured, Unavailable
 from tests.support.nats import NatsServer
 
 POOL = "default"
@@ -136,6 +136,13 @@ async def test_a_bus_may_be_opened_before_its_server(server: NatsServer) -> None
     await reconnected(bus)
     assert (await bus.request("limner.test.ask", Claim(id="j", epoch=0, worker="w", delivery="d"), Claimed, 5)).ok
     await bus.close()
+
+
+@pytest.mark.parametrize("url", ["nats://secret@h:notaport", "nats://u:secret@h:70000000"])
+async def test_a_url_that_cannot_be_used_is_told_plainly(url: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        await JetStreamBus.connect(url, name="test")
+    assert "secret" not in str(caught.value)
 
 
 async def test_without_the_token_there_is_no_connection(server: NatsServer) -> None:

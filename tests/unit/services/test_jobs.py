@@ -10,7 +10,7 @@ from sqlalchemy import text
 from limner.bus.memory import MemoryBus
 from limner.bus.messages import Control, Heartbeat
 from limner.db.session import Connection
-from limner.errors import Conflict
+from limner.errors import Conflict, PayloadTooLarge
 from limner.jobs.model import InputFile, State
 from tests.support.durable import WORKFLOW, Durable, durable
 
@@ -113,6 +113,13 @@ async def test_listeners_hear_of_each_change_after_its_commit(tmp_path: Path) ->
             12,
         )
         assert ended.data["messages"] == [["execution_success", {}]]
+
+
+async def test_a_workflow_that_no_message_can_hold_is_refused(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        with pytest.raises(PayloadTooLarge, match=r"8\.\d MB"):
+            await d.submit(extra_data={"x": "y" * 8_000_000})
+        assert await d.jobs.remaining(T) == 0
 
 
 async def test_a_job_is_accepted_while_the_bus_is_down(tmp_path: Path) -> None:
