@@ -46,6 +46,7 @@ async def answer(settings: Settings, listener: socket.socket | None = None) -> N
             log_config=None,
             access_log=False,
             server_header=False,
+            ws_per_message_deflate=False,  # small frames, mostly over loopback: it costs more than it saves
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         server = uvicorn.Server(config)

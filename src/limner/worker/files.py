@@ -71,7 +71,8 @@ class JobFiles:
             _remove(folder)
 
     async def _store_temp(self, path: Path, file: dict[str, str]) -> None:
-        await self._put(temp_key(self._claimed.tenant, file["subfolder"], file["filename"]), await _read(path))
+        key = temp_key(self._claimed.tenant, file["subfolder"], file["filename"])
+        await self._put(key, await _read(path), durable=False)
 
     async def _store_output(self, path: Path, file: dict[str, str]) -> None:
         key = self._keys[file["subfolder"], file["filename"]]
@@ -84,11 +85,11 @@ class JobFiles:
         if self._output is not None:
             await self._show(key, path, file, self._output)
 
-    async def _put(self, key: str, data: bytes | Path) -> None:
+    async def _put(self, key: str, data: bytes | Path, *, durable: bool = True) -> None:
         """Uploads, and again after a pause where the store does not answer; the last time its fault comes out."""
         for pause in (*PAUSES_SECONDS, None):
             try:
-                await self._blobs.put(key, data, create=True)
+                await self._blobs.put(key, data, create=True, durable=durable)
             except Conflict:
                 log.debug("already stored, by an upload whose answer was lost", key=key)
             except Unavailable:

@@ -87,7 +87,7 @@ class Flaky(MemoryStore):
         super().__init__()
         self.losses = losses
 
-    async def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
+    async def put(self, key: str, data: bytes | Path, *, create: bool = False, durable: bool = True) -> None:
         await super().put(key, data, create=create)
         if self.losses:
             self.losses -= 1

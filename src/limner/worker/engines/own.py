@@ -9,7 +9,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,7 +126,7 @@ class OwnEngine:
         self._killed_for_interrupt = False
         node: dict[str, Any] = {}
         fault: Exception | None = None
-        wire.send({"kind": protocol.RUN, **asdict(request)})
+        wire.send({"kind": protocol.RUN, **{f.name: getattr(request, f.name) for f in fields(request)}})
         try:
             while (frame := await wire.next()) is not None:
                 header = frame.header
