@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import sys
 from importlib import metadata
 from typing import Any
@@ -40,7 +39,7 @@ class Describer:
             catalogue=self._data,
             digest=self._catalogue.digest,
             devices=self._devices,
-            python_version=f"{sys.version} ({platform.system()})",
+            python_version=sys.version,
             pytorch_version=_version_of("torch"),
             ready=ready,
         )

@@ -70,7 +70,6 @@ class EngineInfo:
     catalogue: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     devices: list[dict[str, Any]] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
     python_version: str = ""
     pytorch_version: str = ""
     ready: bool = False

@@ -20,6 +20,7 @@ from limner.dispatch.dispatcher import Dispatcher
 from limner.errors import Misconfigured
 from limner.gateway.app import create_app
 from limner.gateway.deps import DEFAULT_TENANT, Services
+from limner.processes.listening import listen
 from limner.processes.loops import exit_code, run_loop
 from limner.services.attempts import Attempts
 from limner.services.catalogues import Catalogues
@@ -34,23 +35,18 @@ from limner.worker.readable import folder_of, largest_number
 GRACE_SECONDS = 3
 
 
-async def answer(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Serves the API on `listener`, or on the settings' address, until SIGTERM or Ctrl-C."""
-    if not settings.nats_url:
-        raise Misconfigured("a gateway needs LIMNER_NATS_URL: the NATS that its workers use")
+async def answer(settings: Settings, listener: socket.socket) -> None:
+    """Serves the API on a listening socket until SIGTERM or Ctrl-C."""
     async with services_of(settings) as services:
         config = uvicorn.Config(
             create_app(services),
-            host=settings.host,
-            port=settings.port,
             log_config=None,
             access_log=False,
             server_header=False,
             ws_per_message_deflate=False,  # small frames, mostly over loopback: it costs more than it saves
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        server = uvicorn.Server(config)
-        await server.serve(sockets=[listener] if listener is not None else None)
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 @asynccontextmanager
@@ -82,11 +78,14 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
 
 
 def run(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Serves until it is told to stop. Raises Misconfigured where a setting is missing or wrong."""
+    """Serves until it is told to stop, on `listener` or on a socket of its own. Raises Misconfigured."""
+    if not settings.nats_url:
+        raise Misconfigured("a gateway needs LIMNER_NATS_URL: the NATS that its workers use")
     settings.check_exposure()
     settings.prepare_data_dir()
     logs.setup(settings.log_format, settings.log_level)
-    run_loop(answer(settings, listener))
+    with listener or listen(settings.host, settings.port) as ready:
+        run_loop(answer(settings, ready))
 
 
 def main() -> int:

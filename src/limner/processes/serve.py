@@ -19,12 +19,12 @@ from filelock import FileLock, Timeout
 from limner import logs
 from limner.errors import Misconfigured
 from limner.processes.children import Child, python_module
+from limner.processes.listening import listen
 from limner.processes.nats import NatsServer, find_server
 from limner.settings import Settings
 
 log = logs.get("serve")
 
-BACKLOG = 2048
 READY_POLL_SECONDS = 0.05
 WORKER_STOP_SECONDS = 20.0
 GATEWAY_STOP_SECONDS = 10.0
@@ -42,7 +42,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str, float], None]) -> int:
     settings.prepare_data_dir()
     lock = _take_data_dir(settings)
     try:
-        with _listen(settings) as listener:
+        with listen(settings.host, settings.port) as listener:
             return asyncio.run(_Tree(settings, listener, began, on_ready).run())
     finally:
         lock.release()
@@ -130,28 +130,6 @@ def _take_data_dir(settings: Settings) -> FileLock:
             f"another `limner serve` uses the data directory {settings.data_dir}; stop it, or use another --data-dir"
         ) from None
     return lock
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """The socket that the gateway will answer on. Raises Misconfigured where address or port are not to be had."""
-    try:
-        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise Misconfigured(f"cannot listen on {settings.host}: {error.strerror}") from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise Misconfigured(
-            f"port {settings.port} on {settings.host} cannot be used ({error.strerror}); use another --port"
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 async def _answers_ready(host: str, port: int) -> bool:

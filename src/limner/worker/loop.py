@@ -56,6 +56,7 @@ class Worker:
         self._offers = Offers(self._gateways, worker=config.id, pool=config.pool)
         self._attempt: Attempt | None = None
         self._runs = 0
+        self._resident: list[str] = []
         self._draining = asyncio.Event()
         self._idle: asyncio.Task[Any] | None = None
         self._farewell_over = False
@@ -187,7 +188,9 @@ class Worker:
         if self._draining.is_set():
             await attempt.stop("returned")
         try:
-            return await attempt.run()
+            done = await attempt.run()
+            self._resident = done.models
+            return done
         finally:
             self._attempt = None
 
@@ -214,6 +217,7 @@ class Worker:
             case "watch" if attempt is not None and ours:
                 await attempt.watch()
             case "free":
+                self._resident = []
                 await self._engine.free(unload_models=control.unload_models, free_memory=control.free_memory)
             case "drain":
                 await self.drain()
@@ -230,7 +234,7 @@ class Worker:
             state="draining" if self._draining.is_set() else busy,
             version=__version__,
             catalogue=info.digest,
-            models=info.models,
+            models=self._resident,
             devices=info.devices,
             python_version=info.python_version,
             pytorch_version=info.pytorch_version,

@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 from limner.errors import Misconfigured
+from limner.processes.listening import listen
 from limner.processes.serve import serve
 from limner.settings import Settings
 
@@ -41,9 +42,14 @@ def test_a_second_server_on_a_data_directory_is_told(tmp_path: Path) -> None:
         serve(settings(tmp_path), on_ready=refuse)
 
 
-def test_a_host_that_does_not_exist_is_told(tmp_path: Path) -> None:
+def test_a_host_that_others_can_reach_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"no API keys"):
         serve(settings(tmp_path, host="0.0.0.0"), on_ready=refuse)
+
+
+def test_a_host_that_does_not_exist_is_told() -> None:
+    with pytest.raises(Misconfigured, match=r"cannot listen on no\.such\.host\.invalid"):
+        listen("no.such.host.invalid", 1)
 
 
 def test_without_a_nats_server_nothing_starts(tmp_path: Path) -> None:

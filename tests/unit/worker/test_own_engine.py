@@ -207,7 +207,7 @@ async def test_the_engine_process_gets_no_credentials(monkeypatch: pytest.Monkey
     monkeypatch.setenv("LIMNER_NATS_URL", "nats://secret@127.0.0.1")
     engine = OwnEngine(TOY)
     await engine.start()
-    assert engine.info.models == []  # the toy tells the LIMNER_ variables that it sees
+    assert engine.info.devices == []  # the toy tells the LIMNER_ variables that it sees
     await engine.close()
 
 

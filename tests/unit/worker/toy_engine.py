@@ -96,9 +96,9 @@ def main() -> None:
     from limner.enginehost import protocol
 
     channel = Channel(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
-    secrets = [name for name in os.environ if name.startswith("LIMNER_")]
+    secrets = [{"name": name} for name in os.environ if name.startswith("LIMNER_")]
     try:
-        Host(channel, describe=lambda ready: EngineInfo(ready=ready, digest="toy", models=secrets), load=load).serve()
+        Host(channel, describe=lambda ready: EngineInfo(ready=ready, digest="toy", devices=secrets), load=load).serve()
     except RuntimeError as error:
         channel.send({"kind": protocol.FATAL, "message": str(error)})
 
