@@ -33,6 +33,7 @@ from limner.worker.orphans import watch_parent
 from limner.worker.readable import folder_of, largest_number
 
 GRACE_SECONDS = 3
+NATS_SECONDS = 0.5  # one that is up is there at once; for one that is not, nobody waits
 
 
 async def answer(settings: Settings, listener: socket.socket) -> None:
@@ -53,7 +54,7 @@ async def answer(settings: Settings, listener: socket.socket) -> None:
 async def services_of(settings: Settings) -> AsyncIterator[Services]:
     """Everything behind the routes, running. NATS need not be up: it is used from when it is."""
     database = await Database.open(settings.database_url)
-    bus = await JetStreamBus.connect(settings.nats_url, name="gateway", wait_seconds=0.0)
+    bus = await JetStreamBus.connect(settings.nats_url, name="gateway", wait_seconds=NATS_SECONDS)
     blobs, presence = ObjectStore(settings.store_url), Presence()
     release, catalogues = Release(database, bus, pool=settings.pool), Catalogues(database, bus)
     attempts = Attempts(database, bus, release, presence, existing_number=_existing_number(settings.output_dir))

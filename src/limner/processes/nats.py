@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -61,17 +63,32 @@ class NatsServer:
         except Timeout:
             raise Misconfigured(f"the NATS store {folder} is in use by another process") from None
         stop_stale_server(self._pid_file, self._config)
-        token, port = secrets.token_urlsafe(24), free_port()
-        self.url = f"nats://{token}@127.0.0.1:{port}"
+        token, self._port = secrets.token_urlsafe(24), free_port()
+        self.url = f"nats://{token}@127.0.0.1:{self._port}"
         self.command = [str(program), "-c", str(self._config)]
-        self._write_config(token, port, log_file)
+        self._write_config(token, log_file)
+
+    async def wait_open(self, seconds: float) -> None:
+        """Returns once the server takes connections, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not await self._takes_connections():  # noqa: ASYNC110 - it is another process
+                    await asyncio.sleep(0.01)
 
     def release(self) -> None:
         self._lock.release()
 
-    def _write_config(self, token: str, port: int, log_file: Path) -> None:
+    async def _takes_connections(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    def _write_config(self, token: str, log_file: Path) -> None:
         text = CONFIG.format(
-            port=port,
+            port=self._port,
             token=json.dumps(token),
             pid_file=json.dumps(str(self._pid_file)),
             log_file=json.dumps(str(log_file)),

@@ -29,6 +29,7 @@ READY_POLL_SECONDS = 0.05
 WORKER_STOP_SECONDS = 20.0
 GATEWAY_STOP_SECONDS = 10.0
 NATS_STOP_SECONDS = 10.0
+NATS_START_SECONDS = 3.0  # then the others start all the same, and wait for it themselves
 
 
 def serve(settings: Settings, *, on_ready: Callable[[str, float], None]) -> int:
@@ -68,6 +69,8 @@ class _Tree:
         self._add_children()
         for child in self._children:
             child.start()
+            if self._nats is not None and child is self._children[0]:
+                await self._nats.wait_open(NATS_START_SECONDS)
         ready = asyncio.create_task(self._announce())
         gave_up = [asyncio.create_task(child.gave_up.wait()) for child in self._children]
         stopped = asyncio.create_task(self._stop.wait())

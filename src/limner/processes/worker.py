@@ -34,7 +34,7 @@ async def work(settings: Settings) -> None:
     scratch = _scratch(settings, worker_id)
     config = WorkerConfig(id=worker_id, pool=settings.pool, scratch=scratch, output=settings.output_dir)
     bus = await JetStreamBus.connect(
-        settings.nats_url, name=worker_id, inbox_prefix=f"_INBOX.{worker_id}", wait_seconds=0.0
+        settings.nats_url, name=worker_id, inbox_prefix=f"_INBOX.{worker_id}", wait_seconds=0.5
     )
     try:
         engine = OwnEngine(engine_command(settings.models))

@@ -56,7 +56,7 @@ class Gateways:
         return await self._ask(subjects.CATALOGUE, offer, CatalogueAnswer, go_on)
 
     async def _ask(self, subject: str, message: Message, answer: type[M], go_on: Callable[[], bool]) -> M:
-        pause = FIRST_PAUSE_SECONDS
+        pause, warned = FIRST_PAUSE_SECONDS, False
         while True:
             try:
                 return await self._bus.request(subject, message, answer, ANSWER_SECONDS)
@@ -64,8 +64,9 @@ class Gateways:
                 _check_size(message)
                 if not go_on():
                     raise
-                if pause == FIRST_PAUSE_SECONDS:
+                if pause == LONGEST_PAUSE_SECONDS and not warned:
                     log.warning("no gateway answers; asking again", subject=subject, error=error.message)
+                    warned = True
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
