@@ -172,7 +172,7 @@ def _claim(job: Job, asked: ClaimAsked) -> Decision:
         return _unchanged(job, Refused(reason="the job has not been released"))
     if job.attempts >= MAX_ATTEMPTS:
         return _lost_for_good(job, asked)
-    return _with(_granted(job, asked), Granted())
+    return _with(_granted(job, asked), *_superseded(job), Granted())
 
 
 def _claim_running(job: Job, asked: ClaimAsked) -> Decision:
@@ -200,6 +200,11 @@ def _granted(job: Job, asked: ClaimAsked) -> Job:
         delivery=asked.delivery,
         started_at=asked.now,
     )
+
+
+def _superseded(job: Job) -> tuple[AttemptEnded, ...]:
+    """A job that was put back while its worker may have lived still has that attempt's token, until now."""
+    return () if job.token is None else (AttemptEnded(outcome="lost"),)
 
 
 def _lost_for_good(job: Job, asked: ClaimAsked) -> Decision:
@@ -294,7 +299,7 @@ def _cancel(job: Job, asked: CancelAsked) -> Decision:
     )
     if job.state.waiting:
         canceled = replace(job, state=State.CANCELED, epoch=job.epoch + 1, ended_at=asked.now)
-        return _with(canceled, *_purge(job), *still_running, Ended(hidden=True))
+        return _with(canceled, *_superseded(job), *_purge(job), *still_running, Ended(hidden=True))
     if job.state is State.CANCELING:
         return _unchanged(job, *still_running)
     return _with(replace(job, state=State.CANCELING), *still_running)

@@ -310,6 +310,14 @@ def test_a_job_without_its_token_goes_back_to_the_queue(before: Job) -> None:
     assert isinstance(decide(decision.job, claim(epoch=0)).answer, Refused)
 
 
+def test_the_attempt_of_a_job_that_was_put_back_is_closed_by_the_next_claim() -> None:
+    back = decide(running(), TokenMissing(now=NOW)).job
+    assert not effects(decide(running(), TokenMissing(now=NOW)), AttemptEnded)
+    decision = decide(replace(back, state=State.RELEASED), claim(epoch=1, worker="w2", token="t2"))
+    assert only(decision, AttemptEnded).outcome == "lost"
+    assert (decision.job.token, decision.job.attempts) == ("t2", 2)
+
+
 def test_a_missing_token_of_a_waiting_or_ended_job_is_no_loss() -> None:
     for state in (State.QUEUED, State.SUCCEEDED):
         before = job(state=state)
