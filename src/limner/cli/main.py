@@ -25,6 +25,7 @@ app.command("gateway")(processes.gateway)
 app.command("worker")(processes.worker)
 app.command("doctor")(doctor.doctor)
 
+DEBUG = "--debug"  # holds wherever it stands
 FAILED, MISUSED, CTRL_C = 1, 2, 130
 
 
@@ -37,17 +38,18 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback where something fails.")] = False,
 ) -> None:
     """A production server for ComfyUI workflows."""
 
 
 def main() -> None:
     """Runs a command. Errors are one clear line on standard error; 2: asked for wrongly, 1: failed."""
-    if "--debug" in sys.argv[1:]:
-        app()
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+    if len(arguments) < len(sys.argv) - 1:
+        app(arguments)
     try:
-        app()
+        app(arguments)
     except LimnerError as error:
         print(f"limner: {_text(error)}", file=sys.stderr)
         sys.exit(MISUSED if isinstance(error, Misconfigured | Invalid) else FAILED)

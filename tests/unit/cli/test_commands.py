@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from limner import __version__
 
@@ -95,6 +96,15 @@ def test_a_node_that_fails_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in said.stderr
 
 
+def test_inputs_are_found_beside_the_workflow(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "in.png")
+    load = {"class_type": "LoadImage", "inputs": {"image": "in.png"}}
+    said = limner("run", workflow(tmp_path / "w.json", **{"1": load}), "--out", str(tmp_path / "out"))
+    assert said.returncode == 0, said.stderr
+    with Image.open(said.stdout.strip()) as made:
+        assert made.getpixel((0, 0)) == (255, 0, 0)
+
+
 def test_an_input_that_leaves_its_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.png").touch()
     (tmp_path / "in").mkdir()
@@ -105,9 +115,10 @@ def test_an_input_that_leaves_its_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_debug_shows_a_traceback(tmp_path: Path) -> None:
-    said = limner("--debug", "run", str(tmp_path / "absent.json"))
-    assert said.returncode != 0
-    assert "Traceback" in said.stderr
+    for arguments in (["--debug", "run"], ["run", "--debug"]):
+        said = limner(*arguments, str(tmp_path / "absent.json"))
+        assert said.returncode != 0
+        assert "Traceback" in said.stderr
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
