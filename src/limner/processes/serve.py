@@ -56,7 +56,6 @@ class _Tree:
         self._began = began
         self._on_ready = on_ready
         self._stop = asyncio.Event()
-        self._hurry = False
         self._nats: NatsServer | None = None
         self._children: list[Child] = []  # in the order of starting
         self._settings = settings

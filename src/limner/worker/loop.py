@@ -94,8 +94,6 @@ class Worker:
 
     def engine_changed(self, info: EngineInfo) -> None:
         """The engine said something new of itself."""
-        if info.ready:
-            log.info("engine ready", worker=self._config.id, pytorch=info.pytorch_version, devices=info.devices)
         self._offers.changed(info)
         self._pulse.changed()
 
@@ -118,8 +116,12 @@ class Worker:
                 await self._until_drained(asyncio.sleep(pause))
                 pause = min(pause * 2, LONGEST_RESTART_PAUSE_SECONDS)
             else:
-                return self._engine.alive
-        return False
+                break
+        if self._engine.alive:
+            info = self._engine.info
+            devices = [device.get("name") for device in info.devices]
+            log.info("engine ready", worker=self._config.id, pytorch=info.pytorch_version, devices=devices)
+        return self._engine.alive
 
     async def _next(self) -> None:
         """One token from pull to acknowledgement, or a wait for one."""

@@ -58,12 +58,10 @@ class OwnEngine:
         *,
         on_info: Callable[[EngineInfo], None] | None = None,
         grace_seconds: float = GRACE_SECONDS,
-        quiet: bool = False,
     ) -> None:
         self._command = list(command)
         self.on_info = on_info or (lambda _: None)
         self._grace = grace_seconds
-        self._quiet = quiet
         self._process: Process | None = None
         self._wire: _Wire | None = None
         self._output: asyncio.Task[None] | None = None
@@ -254,7 +252,7 @@ class OwnEngine:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip()
-            if text and not self._quiet:
+            if text:
                 log.info(text, pid=process.pid)
 
 
