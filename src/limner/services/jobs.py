@@ -141,6 +141,21 @@ class Jobs:
         submitted = Submitted(job=job, queue_remaining=turn.open_jobs)
         return _Recorded(submitted=submitted, recalled=recalled, released=released)
 
+    async def check(self) -> None:
+        """Whether jobs could be recorded now: an empty transaction of the writing kind. Raises Unavailable."""
+        await self._db.write(lambda _connection: None)
+
+    async def watch(self, tenant: str, client_id: str) -> None:
+        """Asks for previews of the client's running jobs: somebody looks from now on. Lost where no worker hears it."""
+
+        def look(connection: Connection) -> list[Job]:
+            held = (rows.hold(connection, each) for each in rows.open_ids(connection, tenant, RUNNING, None))
+            return [each.job for each in held if each is not None and each.job.client_id == client_id]
+
+        for job in await self._db.read(look):
+            if job.worker is not None and job.token is not None:
+                await self._life.live.watch(job.worker, job.id, job.token)
+
     async def remaining(self, tenant: str) -> int:
         """Waiting and running jobs."""
         return await self._db.read(lambda connection: rows.open_jobs(connection, tenant))

@@ -49,6 +49,9 @@ class LiveEvents:
     async def interrupt(self, worker: str, job_id: str, token: str) -> None:
         await self._send(subjects.control(worker), Control(kind="interrupt", id=job_id, token=token))
 
+    async def watch(self, worker: str, job_id: str, token: str) -> None:
+        await self._send(subjects.control(worker), Control(kind="watch", id=job_id, token=token))
+
     async def free(self, worker: str, *, unload_models: bool, free_memory: bool) -> None:
         message = Control(kind="free", unload_models=unload_models, free_memory=free_memory)
         await self._send(subjects.control(worker), message)

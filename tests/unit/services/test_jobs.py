@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,34 @@ async def test_free_goes_to_every_worker(tmp_path: Path) -> None:
         assert [subject for subject, _ in heard] == ["limner.ctl.w1", "limner.ctl.w2"]
         assert heard[0][1].unload_models
         assert not heard[0][1].free_memory
+
+
+async def test_watching_asks_for_previews_of_the_clients_own_running_jobs(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        heard: list[Control] = []
+
+        async def hear(_subject: str, body: bytes) -> None:
+            heard.append(Control.decode(body))
+
+        await d.bus.subscribe("limner.ctl.w", hear)
+        await d.submit("theirs", client_id="somebody else")
+        assert await d.take() is not None
+        await d.submit("ours")
+        taken = await d.take()
+        assert taken is not None
+        await d.submit("waits")
+        await d.jobs.watch("another", "c")
+        assert heard == []
+        await d.jobs.watch(T, "c")
+        assert [(m.kind, m.id, m.token) for m in heard] == [("watch", taken[0].token.id, taken[1].token)]
+
+
+async def test_jobs_can_be_recorded_or_the_check_says_why_not(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        await d.jobs.check()
+        with sqlite3.connect(tmp_path / "limner.db") as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(d.jobs.check(), 0.2)
+            other.rollback()
+        await d.jobs.check()
