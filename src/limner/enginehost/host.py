@@ -39,6 +39,7 @@ from limner.enginehost.protocol import EngineInfo, Frame, RunRequest
 from limner.errors import BadName, Interrupted, LimnerError
 
 RELIST_SECONDS = 3.0
+IDLE_SECONDS = 0.2
 OUTCOMES = {RunSucceeded: "succeeded", RunFailed: "failed", RunInterrupted: "interrupted"}
 FOLLOWED_AT_ONCE = (RunStarted, NodesCached, NodeFinished, RunSucceeded, RunFailed, RunInterrupted)
 
@@ -83,15 +84,26 @@ class Host:
         loaded = self._load()
         self._ready = True
         self.announce()
-        threading.Thread(target=loaded.preload, name="preload", daemon=True).start()
+        frame = self._first_work(loaded)
         while True:
-            frame = self._work.get()
             if frame.kind == protocol.RUN:
                 self._run(loaded, RunRequest(**{k: v for k, v in frame.header.items() if k != "kind"}))
             elif frame.kind == protocol.RETRACT:
                 loaded.executor.retract()
             else:
                 _free(loaded, frame.header)
+            frame = self._work.get()
+
+    def _first_work(self, loaded: Loaded) -> Frame:
+        """Where none waits, the time is used to load what the first run would have to wait for.
+
+        On this thread: two threads that import the same libraries can meet half-made modules.
+        """
+        try:
+            return self._work.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            loaded.preload()
+        return self._work.get()
 
     def announce(self) -> None:
         """Sends the engine's info if it is not what the supervisor last heard."""

@@ -18,7 +18,6 @@ from limner.enginehost import protocol
 from limner.enginehost.protocol import Decoder, EngineInfo, Frame, RunRequest, encode
 from limner.errors import BadName
 from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink, Wanted
-from limner.worker.orphans import die_with_parent
 
 log = logs.get("engine")
 
@@ -95,7 +94,6 @@ class OwnEngine:
                 limit=LONGEST_LINE_BYTES,
                 env=clean_environment(),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
             )
         except OSError as error:
             ours.close()
