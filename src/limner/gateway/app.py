@@ -32,8 +32,11 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await sockets.close()
+        await sockets.start(services.tenant)
+        try:
+            yield
+        finally:
+            await sockets.close()
 
     app = FastAPI(
         title="Limner",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from limner.blobs.port import BlobStore
 from limner.bus.port import Bus
@@ -27,3 +28,4 @@ class Services:
     tenant: str = DEFAULT_TENANT
     pool: str = "default"
     max_upload_bytes: int = 100 * 1024 * 1024
+    draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when it is about to stop: /readyz says so

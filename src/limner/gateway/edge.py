@@ -15,12 +15,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from limner import logs
 from limner.comfy.dialect.answers import error_answer, error_body, json_answer
-from limner.errors import PayloadTooLarge
+from limner.comfy.dialect.bodies import too_large
 from limner.gateway.origin import foreign
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 SERVER_ERROR = 1011
+
+READING = ("GET", "HEAD", "OPTIONS")
+LENGTH_DIGITS = 18
 
 log = logs.get("limner.gateway")
 
@@ -60,18 +63,18 @@ class Edge:
 
     def _refused(self, method: str, headers: Headers) -> Response | None:
         """An answer that needs no route, for those that get none."""
-        if foreign(headers.get("host"), headers.get("origin")):
+        if foreign(headers.get("host"), headers.get("origin"), reads_only=method in READING):
             return Response(None, 403)
         if method == "OPTIONS":
             return Response(None, 200)
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
+        if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > self._max_body_bytes):
             return error_answer(too_large(self._max_body_bytes))
         return None
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if foreign(headers.get("host"), headers.get("origin")):
+        if foreign(headers.get("host"), headers.get("origin"), reads_only=False):
             await send({"type": "websocket.close", "code": 1008})
             return
         with structlog.contextvars.bound_contextvars(request_id=_request_id(headers)):
@@ -81,10 +84,6 @@ class Edge:
                 log.exception("unexpected error", path=scope["path"])
                 with contextlib.suppress(RuntimeError, OSError):  # it may be closed already
                     await send({"type": "websocket.close", "code": SERVER_ERROR})
-
-
-def too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"Maximum request body size {limit} exceeded.")
 
 
 class _Exchange:

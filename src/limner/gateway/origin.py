@@ -6,20 +6,21 @@ import ipaddress
 from urllib.parse import urlsplit
 
 
-def foreign(host: str | None, origin: str | None) -> bool:
-    """Whether a browser sends this from a page of another origin. Told only for a Host that is a loopback name.
+def foreign(host: str | None, origin: str | None, *, reads_only: bool) -> bool:
+    """Whether a browser sends this from a page of another origin. Told only for a Host that means this machine.
 
-    Ports count where both sides have one; `Origin: null` has no host part and passes.
+    Ports count where both sides have one. `Origin: null` (a sandboxed frame: any page can make one) has no host part:
+    it may read, as with ComfyUI, where no browser shows it the answer; it may change nothing and get no socket.
     """
     if not host or not origin:
         return False
     ours, theirs = _parts("//" + host), _parts(origin)
-    if ours is None or not _loopback(ours[0]):
+    if ours is None or not _this_machine(ours[0]):
         return False
     if theirs is None:
         return True
     if not theirs[0]:
-        return False
+        return not reads_only
     ports_differ = ours[1] is not None and theirs[1] is not None and ours[1] != theirs[1]
     return ours[0] != theirs[0] or ports_differ
 
@@ -33,10 +34,15 @@ def _parts(url: str) -> tuple[str, int | None] | None:
         return None
 
 
-def _loopback(name: str) -> bool:
-    if name == "localhost":
+def _this_machine(name: str) -> bool:
+    """Whether a browser reaches its own machine under this name or address, in any of their spellings."""
+    name = name.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
+from limner.graph.literals import offered_files
 from limner.graph.spec import InputSpec, NodeSpec
 
 ChoicesOf = Callable[[InputSpec], Sequence[str] | None]
@@ -44,7 +45,9 @@ class Catalogue:
         """One class's entry of /object_info. KeyError where the class does not exist."""
         if not any(each.upload for each in self.filled[name].inputs):
             return self._info[name]
-        spec = _with_choices(self.filled[name], lambda each: input_files if each.upload else None)
+        spec = _with_choices(
+            self.filled[name], lambda each: offered_files(each.upload, input_files) if each.upload else None
+        )
         return spec.object_info()
 
     def to_json(self) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from limner.graph import faults
 from limner.graph.faults import Fault
+from limner.graph.file_types import content_type
 from limner.graph.spec import InputSpec
 
 FILE_MARKS = (" [input]", " [output]", " [temp]")
@@ -46,12 +47,21 @@ def check_limits(spec: InputSpec, value: Any) -> Fault | None:
     return None
 
 
-def check_file(spec: InputSpec, value: Any, input_files: Collection[str]) -> Fault | None:
-    """A fault where a name is none of the input files. Whether a file of another folder exists is not known here."""
-    name, mark = split_mark(value) if isinstance(value, str) else ("", "")
-    if mark in ("output", "temp") or (isinstance(value, str) and name in input_files):
-        return None
+def check_file(spec: InputSpec, value: Any, known_files: Collection[str]) -> Fault | None:
+    """A fault where a name is none of the files that are there.
+
+    They are named as workflows name them: files of the input folder bare, those of other folders with their mark.
+    """
+    if isinstance(value, str):
+        name, mark = split_mark(value)
+        if value in known_files or (mark == "input" and name in known_files):
+            return None
     return faults.custom_validation_failed(spec.name, f"Invalid {spec.upload} file: {value}")
+
+
+def offered_files(upload: str, names: Iterable[str]) -> list[str]:
+    """Which of a tenant's input files a combo box offers: those in no subfolder whose names tell the wanted kind."""
+    return [name for name in names if "/" not in name and content_type(name).startswith(upload + "/")]
 
 
 def split_mark(reference: str) -> tuple[str, str]:

@@ -48,8 +48,9 @@ def validate(
     targets: Sequence[Any] | None = None,
     custom_check: CustomCheck | None = None,
 ) -> Validated:
-    """Checks a workflow in the API format. `targets` narrows the outputs; `input_files` are the tenant's own.
+    """Checks a workflow in the API format. `targets` narrows the outputs.
 
+    input_files: those of the tenant's that are there, as workflows name them (`a.png`, `b.png [output]`).
     Without `custom_check` the checks that only a node's own code can make are left to the run.
     Raises WorkflowInvalid (WorkflowIsEditorFormat) where no wanted output can run.
     """

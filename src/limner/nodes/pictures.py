@@ -16,13 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from limner.errors import BadImage, UnfitInput
+from limner.graph.file_types import PICTURE_FORMATS
 from limner.nodes.memory import check_room
 
 PIXEL_LIMIT = 89_478_485
 """Pixels of all frames together that a file may have; a file of few bytes can name any number."""
-
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "JPEG2000", "TGA", "QOI")
-"""What is read of all that Pillow knows: pictures of pixels, and nothing that starts another program (EPS does)."""
 
 NO_MASK_PX = 64
 """Edge of the empty mask of a picture without transparency."""
@@ -41,7 +39,7 @@ def read_pictures(path: Path, name: str) -> tuple[Tensor, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
             Pictures.init()
-            with Pictures.open(path, formats=[each for each in FORMATS if each in Pictures.OPEN]) as file:
+            with Pictures.open(path, formats=[each for each in PICTURE_FORMATS if each in Pictures.OPEN]) as file:
                 pairs = [(_colours(frame), _transparency(frame)) for frame in _frames(file, name)]
     except Pictures.DecompressionBombError as error:
         raise _too_large(name) from error

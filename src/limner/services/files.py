@@ -70,6 +70,11 @@ class FileStore:
         found = await self._db.read(lambda connection: rows.names(connection, tenant, "input"))
         return sorted(f"{subfolder}/{name}" if subfolder else name for subfolder, name in found)
 
+    async def present(self, tenant: str, references: Iterable[str]) -> list[str]:
+        """Those of these references (see `resolve`) that name a file which is there."""
+        wanted = dict.fromkeys(references)
+        return [reference for reference in wanted if await self._locate(tenant, reference) is not None]
+
     async def resolve(self, tenant: str, references: Iterable[str]) -> list[InputFile]:
         """The files that a workflow names (`a.png`, `sub/a.png`, `a.png [output]`).
 
@@ -88,15 +93,21 @@ class FileStore:
         return found
 
     async def _resolve(self, tenant: str, reference: str) -> InputFile | None:
+        found = await self._locate(tenant, reference)
+        if found is None:
+            return None
+        row, size = found
+        sha256 = row.sha256 or hashlib.sha256(await self._blobs.get(row.key)).hexdigest()
+        return InputFile(reference=reference, key=row.key, sha256=sha256, size_bytes=size)
+
+    async def _locate(self, tenant: str, reference: str) -> tuple[FileRow, int] | None:
+        """The file's row and size; None where it is missing, only reserved, or badly named."""
         try:
             kind, subfolder, filename = reference_of(reference)
         except BadName:
             return None  # told to the caller with the missing ones
         row = await self._find(tenant, kind, subfolder, filename)
-        if row is None or row.size_bytes is None:
-            return None
-        sha256 = row.sha256 or hashlib.sha256(await self._blobs.get(row.key)).hexdigest()
-        return InputFile(reference=reference, key=row.key, sha256=sha256, size_bytes=row.size_bytes)
+        return None if row is None or row.size_bytes is None else (row, row.size_bytes)
 
     async def _find(self, tenant: str, kind: str, subfolder: str, filename: str) -> FileRow | None:
         if kind != "temp":

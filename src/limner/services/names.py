@@ -41,8 +41,13 @@ def reference_of(text: str, default: str = "input") -> tuple[str, str, str]:
     return kind, subfolder_of(folder), filename_of(name)
 
 
+def plain(text: str) -> bool:
+    """Whether a name may hold these characters: all but control characters and halves of surrogate pairs."""
+    return not any(ord(letter) < 32 or ord(letter) == 0x7F or 0xD800 <= ord(letter) < 0xE000 for letter in text)
+
+
 def _check_part(part: str) -> None:
     if len(part.encode(errors="surrogatepass")) > LONGEST:
         raise BadName(f"The name {part[:40]!r}... is longer than {LONGEST} bytes.", name=part)
-    if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in part):
+    if not plain(part):
         raise BadName(f"The name {part!r} holds characters that no file name has.", name=part)

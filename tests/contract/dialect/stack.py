@@ -185,3 +185,11 @@ def picture_workflow(value: int = 0) -> dict[str, Any]:
         "1": {"class_type": "EmptyImage", "inputs": size},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
+
+
+def load_workflow(name: str, node_id: str = "1") -> dict[str, Any]:
+    """LoadImage of this file to PreviewImage."""
+    return {
+        node_id: {"class_type": "LoadImage", "inputs": {"image": name}},
+        f"{node_id} shown": {"class_type": "PreviewImage", "inputs": {"images": [node_id, 0]}},
+    }

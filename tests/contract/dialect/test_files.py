@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.contract.dialect.stack import Stack
+from tests.contract.dialect.stack import Stack, load_workflow
 from tests.unit.comfy.recordings import TRANSCRIPTS
 
 VIEWS = json.loads((TRANSCRIPTS / "31_view.json").read_text())["exchanges"]
@@ -73,7 +73,8 @@ async def test_parts_of_files(recorded_files: Stack) -> None:
     assert (await part("bytes=-2")).content == b"lo"
     beyond = await part("bytes=5-")
     assert (beyond.status_code, beyond.headers["content-range"], beyond.content) == (416, "bytes */5", b"")
-    assert (await part("nonsense")).content == b"hello"
+    for unclear in ("nonsense", f"bytes=0-{'9' * 5000}"):
+        assert (await part(unclear)).content == b"hello"
 
 
 async def test_head_tells_the_size_and_sends_nothing(recorded_files: Stack) -> None:
@@ -100,7 +101,19 @@ async def test_a_name_is_kept_or_numbered_as_comfyui_does(gateway: Stack) -> Non
     assert (await gateway.http.get("/view?filename=a.png&type=input")).content == b"three"
 
 
-@pytest.mark.parametrize("name", ["ü\U0001f600.png", "with space.png", 'quote".png', "a%2Fb.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ü\U0001f600.png",
+        "with space.png",
+        'quote".png',
+        "a%2Fb.png",
+        "narrow\u202fspace.png",
+        "wide\u3000space.png",
+        "no\u00a0break.png",
+        "\U0001f469\u200d\U0001f4bb.png",
+    ],
+)
 async def test_any_plain_name_makes_the_way_there_and_back(gateway: Stack, name: str) -> None:
     kept = (await upload(gateway, name, b"x")).json()["name"]
     answer = await gateway.http.get("/view", params={"filename": kept, "type": "input"})
@@ -147,19 +160,75 @@ async def test_a_mask_replaces_the_alpha_of_a_picture(gateway: Stack) -> None:
 
 
 async def test_a_workflow_may_read_an_uploaded_file_and_no_other(gateway: Stack) -> None:
-    def load(name: str) -> dict[str, Any]:
-        return {
-            "1": {"class_type": "LoadImage", "inputs": {"image": name}},
-            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-        }
-
     await upload(gateway, "v.png", PICTURES["v.png"])
-    await gateway.post(load("v.png"))
+    await gateway.post(load_workflow("v.png"))
     _, claimed = await gateway.claim()
     assert [each["reference"] for each in claimed.inputs] == ["v.png"]
-    refused = await gateway.http.post("/prompt", json={"prompt": load("nope.png")})
+    refused = await gateway.http.post("/prompt", json={"prompt": load_workflow("nope.png")})
     errors = refused.json()["node_errors"]["1"]["errors"]
     assert (refused.status_code, errors[0]["details"]) == (400, "image - Invalid image file: nope.png")
-    gone = await gateway.http.post("/prompt", json={"prompt": load("gone.png [output]")})
-    assert gone.status_code == 400
-    assert "gone.png" in gone.json()["error"]["details"]
+
+
+async def test_a_missing_file_of_another_folder_drops_only_the_outputs_that_need_it(gateway: Stack) -> None:
+    await upload(gateway, "v.png", PICTURES["v.png"], type="output", subfolder="s")
+    names = {
+        "good": "s/v.png [output]",
+        "gone": "gone.png [output]",
+        "none": "v.png [temp]",
+        "bad": "../v.png [output]",
+    }
+    workflow = {key: node for each, name in names.items() for key, node in load_workflow(name, each).items()}
+    answer = await gateway.http.post("/prompt", json={"prompt": workflow})
+    assert answer.status_code == 200
+    told = {each: errors["errors"] for each, errors in answer.json()["node_errors"].items()}
+    assert told == {
+        each: [
+            {
+                "type": "custom_validation_failed",
+                "message": "Custom validation failed for node",
+                "details": f"image - Invalid image file: {names[each]}",
+                "extra_info": {"input_name": "image"},
+            }
+        ]
+        for each in ("gone", "none", "bad")
+    }
+    _, claimed = await gateway.claim()
+    assert claimed.outputs == ["good shown"]
+    assert [each["reference"] for each in claimed.inputs] == ["s/v.png [output]"]
+    refused = await gateway.http.post("/prompt", json={"prompt": load_workflow("gone.png [output]")})
+    assert refused.status_code == 400
+    assert refused.json()["node_errors"]["1"]["errors"] == told["gone"]
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n%%EOF\n"
+
+
+async def test_no_uploaded_program_is_ever_run(gateway: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ghostscript(*_args: object, **_options: object) -> Image.Image:
+        started.append(True)
+        return Image.new("RGB", (4, 4))
+
+    started: list[bool] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", ghostscript)
+    for name, data in (("p.png", EPS), ("v.png", PICTURES["v.png"])):
+        await upload(gateway, name, data)
+    answers = [
+        await gateway.http.get("/view?filename=p.png&type=input&preview=webp"),
+        await gateway.http.get("/view?filename=p.png&type=input&channel=rgb"),
+        await gateway.http.get("/view?filename=p.png&type=input&channel=a"),
+    ]
+    for original, mask in (("p.png", PICTURES["v.png"]), ("v.png", EPS)):
+        form = {"original_ref": json.dumps({"filename": original, "type": "input"})}
+        answers.append(await gateway.http.post("/upload/mask", files={"image": ("m.png", mask)}, data=form))
+    assert [answer.status_code for answer in answers] == [400] * 5
+    assert started == []
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "hex", "nonsense", "a\x00b"])
+async def test_a_form_in_any_charset_is_read_or_refused(gateway: Stack, charset: str) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="image"; filename="\xc3\xbc..png"\r\n\r\nx\r\n--b--\r\n'
+    headers = {"content-type": f'multipart/form-data; boundary=b; charset="{charset}"'}
+    answer = await gateway.http.post("/upload/image", content=body, headers=headers)
+    assert answer.status_code in (200, 400), answer.text
+    if charset == "undefined":
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_input")

@@ -7,7 +7,7 @@ from typing import Any
 
 from limner.bus.messages import Heartbeat
 from limner.comfy.dialect.info import FOLDERS
-from tests.contract.dialect.stack import Stack
+from tests.contract.dialect.stack import Stack, load_workflow
 from tests.unit.comfy.recordings import TRANSCRIPTS
 
 RECORDED = {
@@ -73,6 +73,16 @@ async def test_object_info_offers_the_callers_files_as_soon_as_they_are_there(ga
         await gateway.http.post("/upload/image", files={"image": (name, name.encode())})
         assert name in await offered("/object_info")
     assert await offered("/object_info/LoadImage") == ["a.png", "b.png"]
+
+
+async def test_object_info_offers_what_an_input_takes_and_a_prompt_may_name_any_file(gateway: Stack) -> None:
+    for name, subfolder in (("a.webp", ""), ("a.txt", ""), ("b.png", "sub")):
+        form = {"subfolder": subfolder}
+        await gateway.http.post("/upload/image", files={"image": (name, name.encode())}, data=form)
+    for info in (await get(gateway, "/object_info"), await get(gateway, "/object_info/LoadImage")):
+        assert info["LoadImage"]["input"]["required"]["image"][0] == ["a.webp"]
+    for name in ("a.webp", "a.txt", "sub/b.png"):
+        await gateway.post(load_workflow(name))
 
 
 async def test_models_by_kind(gateway: Stack) -> None:

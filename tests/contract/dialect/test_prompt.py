@@ -85,8 +85,11 @@ async def test_account_tokens_are_stored_nowhere(gateway: Stack) -> None:
 async def test_a_live_duplicate_of_an_id_is_refused_and_an_ended_one_is_replaced(gateway: Stack) -> None:
     await gateway.post(picture_workflow(1), prompt_id="same")
     answer = await gateway.http.post("/prompt", json={"prompt": picture_workflow(2), "prompt_id": "same"})
-    assert answer.status_code == 409
-    assert "same" in answer.json()["error"]["message"]
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["type"], error["details"], error["extra_info"]) == ("prompt_id_in_use", "same", {})
+    assert "'same'" in error["message"]
+    assert answer.json()["node_errors"] == {}
     await gateway.run()
     await gateway.post(picture_workflow(3), prompt_id="same")
     await gateway.run()
@@ -118,6 +121,14 @@ async def test_bodies_are_read_whatever_their_type(gateway: Stack, content_type:
         (b'{"prompt": {}}', "prompt_no_outputs", "no outputs"),
         (b'{"prompt": {"1": {"inputs": {}}}}', "invalid_prompt", "class_type"),
         (b'{"prompt": {"1": {"class_type": "Nope", "inputs": {}}}}', "invalid_prompt", "Nope"),
+        (b'{"prompt": {"1": {"class_type": ["Nope"], "inputs": {}}}}', "invalid_prompt", "['Nope'] does not exist"),
+        (b'{"prompt": {"1": {"class_type": {"a": 1}, "inputs": {}}}}', "invalid_prompt", "does not exist"),
+        (b'{"prompt": {"1": {"class_type": null, "inputs": {}}}}', "invalid_prompt", "None does not exist"),
+        (
+            b'{"prompt": {"1": {"class_type": "LoadImage", "inputs": {"image": {"__value__": ["a"]}}}}}',
+            "prompt_no_outputs",
+            "no outputs",
+        ),
         (b'{"prompt": {"nodes": [], "links": []}}', "invalid_prompt", "Export (API)"),
         (b'{"nodes": [], "links": []}', "invalid_prompt", "Export (API)"),
         (b'{"prompt": {}, "number": "x"}', "invalid_number", "finite number"),

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import websockets
 
+from limner.bus.messages import Control
 from limner.comfy.dialect.ordering import PATIENCE_SECONDS, Arrival
 from tests.contract.dialect.stack import Client, Stack, client, listening, picture_workflow
 from tests.unit.comfy.recordings import arrivals, runs, sockets
@@ -105,6 +106,42 @@ async def test_a_client_without_an_id_is_given_one(address: str, query: str) -> 
         sid = (await ours.next())["data"]["sid"]
         assert len(sid) == 32
         assert int(sid, 16)
+
+
+async def test_after_its_first_json_nothing_of_a_client_is_read(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_it(text: str | None) -> dict[str, Any]:
+        read.append(text)
+        return {}
+
+    read: list[str | None] = []
+    monkeypatch.setattr("limner.comfy.dialect.socket._json", read_it)
+    async with client(address, "clientId=c") as ours:
+        await ours.next()
+        for _ in range(3):
+            await ours.connection.send("[" * 1000)
+        await (await ours.connection.ping())  # all before it has been taken in
+    assert len(read) == 1
+
+
+async def test_the_first_client_in_the_middle_of_a_run_learns_what_runs_and_gets_previews(
+    gateway: Stack, address: str
+) -> None:
+    told, _ = recorded_run("01")
+    heard: list[Control] = []
+
+    async def hear(_subject: str, body: bytes) -> None:
+        heard.append(Control.decode(body))
+
+    await gateway.services.bus.subscribe("limner.ctl.w", hear)
+    await gateway.post(picture_workflow(), client_id="client-a", prompt_id=told[0].live.prompt_id)
+    job, claimed = await gateway.claim()
+    assert not claimed.watched
+    for each in told[:3]:
+        await gateway.tell(job, claimed, each)
+    async with client(address, "clientId=client-a") as ours, client(address, "clientId=other") as other:
+        assert await ours.take(2) == [status(1, "client-a"), {"type": "executing", "data": {"node": "1"}}]
+        assert await other.next() == status(1, "other")
+    assert [(each.kind, each.id, each.token) for each in heard] == [("watch", job, claimed.token)]
 
 
 async def test_a_reconnecting_client_learns_which_node_runs(gateway: Stack, address: str) -> None:
@@ -225,9 +262,10 @@ async def test_a_hopeless_socket_is_closed(gateway: Stack, address: str, monkeyp
         await until_open(gateway, "dead", 0)
 
 
-async def test_a_page_of_another_site_gets_no_socket(address: str) -> None:
+@pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+async def test_a_page_of_another_site_gets_no_socket(address: str, origin: str) -> None:
     with pytest.raises(websockets.InvalidStatus) as caught:
-        await websockets.connect(f"ws://{address}/ws", origin=websockets.Origin("http://evil.example"))
+        await websockets.connect(f"ws://{address}/ws", origin=websockets.Origin(origin))
     assert caught.value.response.status_code == 403
 
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -56,6 +57,17 @@ async def test_origins_are_judged_as_recorded(gateway: Stack) -> None:
         assert answer.status_code == response["status"], request
 
 
+async def test_a_sandboxed_frame_may_look_and_change_nothing(gateway: Stack) -> None:
+    sandboxed = {"origin": "null"}
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert (await gateway.http.request(method, "/prompt", headers=sandboxed)).status_code == 200
+    for path, body in (("/prompt", json.dumps({"prompt": picture_workflow()})), ("/interrupt", ""), ("/queue", "{}")):
+        answer = await gateway.http.post(path, content=body, headers=sandboxed)
+        assert (answer.status_code, answer.content) == (403, b"")
+    proxied = {**sandboxed, "host": "limner.example"}
+    assert (await gateway.http.post("/interrupt", headers=proxied)).status_code == 200
+
+
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[Stack]:
     async with stack(tmp_path, max_upload_bytes=1049) as made:
@@ -78,6 +90,19 @@ async def test_a_body_over_the_limit_is_refused_in_comfyuis_words(small: Stack) 
         assert (answer.status_code, answer.text) == (413, text)
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert (await small.http.get("/features")).json()["max_upload_size"] == 1049
+
+
+async def test_json_has_a_limit_of_its_own_and_files_do_not_share_it(gateway: Stack) -> None:
+    large = b" " * (16 * 2**20 + 1)
+    for path in ("/prompt", "/queue", "/history", "/free", "/interrupt"):
+        answer = await gateway.http.post(path, content=large)
+        assert (answer.status_code, answer.text) == (413, "Maximum request body size 16777216 exceeded."), path
+    assert (await gateway.http.post("/upload/image", files={"image": ("big.bin", large)})).status_code == 200
+
+
+async def test_an_endless_length_is_refused(gateway: Stack) -> None:
+    answer = await gateway.http.post("/prompt", content=b"x", headers={"content-length": "9" * 5000})
+    assert answer.status_code == 413
 
 
 async def test_a_too_long_body_is_refused_over_a_real_connection(small: Stack) -> None:
@@ -143,6 +168,27 @@ async def test_a_working_gateway_is_ready(gateway: Stack) -> None:
         "database": "ok",
         "storage": "ok",
     }
+
+
+async def test_a_database_that_cannot_be_written_is_not_ready(
+    gateway: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limner.gateway.routes.health.TIMEOUT_SECONDS", 0.2)
+    with sqlite3.connect(tmp_path / "limner.db") as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert (await gateway.http.get("/prompt")).status_code == 200
+        ready = await gateway.http.get("/readyz")
+        other.rollback()
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["database"]["status"] == "failed"
+
+
+async def test_a_gateway_that_drains_is_not_ready_but_lives_and_answers(gateway: Stack) -> None:
+    gateway.services.draining.set()
+    ready = await gateway.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (503, "draining")
+    for path in ("/livez", "/prompt"):
+        assert (await gateway.http.get(path)).status_code == 200
 
 
 async def test_the_home_page_says_what_this_is(gateway: Stack) -> None:

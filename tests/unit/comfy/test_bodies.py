@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
-from limner.comfy.dialect.bodies import MAX_DEPTH, parse
-from limner.errors import MalformedJson
+from limner.comfy.dialect.bodies import MAX_DEPTH, json_body, parse
+from limner.errors import MalformedJson, PayloadTooLarge
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,26 @@ def test_what_is_json_comes_out_as_it_went_in(value: object) -> None:
 
 def test_a_byte_order_mark_does_not_matter() -> None:
     assert parse(b"\xef\xbb\xbf{}") == {}
+
+
+async def test_of_a_body_without_end_no_more_is_taken_than_json_may_have() -> None:
+    taken = 0
+
+    async def receive() -> Message:
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": b" " * 2**20, "more_body": True}
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(PayloadTooLarge, match="Maximum request body size 16777216 exceeded"):
+        await json_body(request)
+    assert taken == 17
+
+
+async def test_a_body_of_many_pieces_is_whole() -> None:
+    pieces = [b'{"a": ', b"", b"[1,", b" 2]}"]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    assert await json_body(Request({"type": "http", "method": "POST", "headers": []}, receive)) == {"a": [1, 2]}

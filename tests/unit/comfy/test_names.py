@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from limner.comfy.dialect.names import FileName, OutsideFolder, content_type, disposition, inner_folder
+from limner.comfy.dialect.names import FileName, OutsideFolder, disposition, inner_folder
 from limner.errors import BadName, NotFound
+from limner.graph.file_types import content_type
 
 
 def name(**query: str) -> FileName:
@@ -22,7 +23,10 @@ def test_folders_in_a_name_are_dropped() -> None:
     assert name(filename="a/v.png", type="input").filename == "v.png"
 
 
-@pytest.mark.parametrize("bad", ["", "/etc/passwd", "../v.png", "a/../v.png", "..", "a\x00b.png", "a/", "/x [input]"])
+@pytest.mark.parametrize(
+    "bad",
+    ["", "/etc/passwd", "../v.png", "a/../v.png", "..", "a\x00b.png", "a\x7f.png", "a\n.png", "a/", "/x [input]"],
+)
 def test_bad_names_are_refused(bad: str) -> None:
     with pytest.raises(BadName):
         name(filename=bad)
@@ -35,7 +39,7 @@ def test_no_name_at_all_is_not_found_and_an_unknown_folder_is_refused() -> None:
         name(filename="v.png", type="bad")
 
 
-@pytest.mark.parametrize("bad", ["../..", "/etc", "..", "a/../../b", "..\\..", "a\x00"])
+@pytest.mark.parametrize("bad", ["../..", "/etc", "..", "a/../../b", "..\\..", "a\x00", "a\x7f"])
 def test_a_subfolder_cannot_leave(bad: str) -> None:
     with pytest.raises(OutsideFolder):
         inner_folder(bad)

@@ -83,6 +83,32 @@ def test_what_is_no_picture_or_too_large_is_refused(data: bytes) -> None:
         converted(data, preview="webp;90", channel=None)
 
 
+@pytest.mark.parametrize(("size", "preview"), [((17_000, 4), "webp"), ((4, 17_000), "webp"), ((66_000, 2), "jpeg")])
+def test_a_picture_that_the_other_format_cannot_hold_is_refused(size: tuple[int, int], preview: str) -> None:
+    with pytest.raises(BadImage):
+        converted(png(Image.new("RGB", size)), preview=preview, channel=None)
+
+
+@pytest.mark.parametrize("size", [(8193, 8193), (20_000, 20_000)])
+def test_no_more_pixels_are_unpacked_than_a_gateway_has_room_for(size: tuple[int, int]) -> None:
+    mask = png(Image.new("RGBA", (1, 1)))
+    large = png(Image.new("1", size))
+    for attempt in (
+        lambda: converted(large, preview=None, channel="a"),
+        lambda: with_alpha_of(large, mask),
+        lambda: with_alpha_of(mask, large),
+    ):
+        with pytest.raises(BadImage, match="too large"):
+            attempt()
+
+
+def test_an_icon_that_hides_a_large_picture_is_refused() -> None:
+    inner = png(Image.new("1", (9000, 9000)))
+    head = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22)
+    with pytest.raises(BadImage):
+        converted(head + inner, preview="webp", channel=None)
+
+
 def test_half_a_picture_is_refused() -> None:
     whole = png(Image.effect_noise((64, 64), 50))
     with pytest.raises(BadImage):

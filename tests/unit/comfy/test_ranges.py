@@ -21,6 +21,10 @@ from limner.comfy.dialect.ranges import Unsatisfiable, wanted_part
         ("bytes=5-2", None),
         ("bytes=0-1,4-5", None),
         ("lines=0-1", None),
+        (f"bytes=0-{'9' * 18}", (0, 10)),
+        (f"bytes=0-{'9' * 5000}", None),
+        (f"bytes={'9' * 5000}-", None),
+        (f"bytes=-{'9' * 5000}", None),
     ],
 )
 def test_which_part_is_meant(header: str | None, part: tuple[int, int] | None) -> None:

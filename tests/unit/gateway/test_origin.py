@@ -22,7 +22,7 @@ def recorded() -> list[tuple[str, str | None, bool]]:
 
 @pytest.mark.parametrize(("host", "origin", "refused"), recorded())
 def test_origins_are_judged_as_recorded(host: str, origin: str | None, refused: bool) -> None:
-    assert foreign(host, origin) is refused
+    assert foreign(host, origin, reads_only=True) is refused
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,38 @@ def test_origins_are_judged_as_recorded(host: str, origin: str | None, refused: 
         ("LOCALHOST:8188", "http://localhost:8188", False),
         ("192.168.1.5:8188", "http://evil.example", False),
         (None, "http://evil.example", False),
+        ("limner.example", "http://other.example", False),
+        ("localhost.evil.example:8188", "http://evil.example", False),
     ],
 )
 def test_odd_forms(host: str | None, origin: str | None, refused: bool) -> None:
-    assert foreign(host, origin) is refused
+    assert foreign(host, origin, reads_only=True) is refused
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "x.localhost:8188",
+        "a.b.LOCALHOST",
+        "localhost.:8188",
+        "x.localhost.",
+        "127.0.0.1.",
+        "127.9.9.9:8188",
+        "0.0.0.0:8188",
+        "[::]:8188",
+        "[::1]",
+        "[::ffff:127.0.0.1]:8188",
+        "[::ffff:7f00:1]",
+        "[::ffff:0.0.0.0]",
+    ],
+)
+def test_this_machine_is_known_in_every_spelling(host: str) -> None:
+    assert foreign(host, "http://evil.example", reads_only=True)
+    assert not foreign(host, f"http://{host}", reads_only=False)
+
+
+@pytest.mark.parametrize("origin", ["null", "file://"])
+def test_an_origin_without_a_host_may_read_and_no_more(origin: str) -> None:
+    assert not foreign("127.0.0.1:8188", origin, reads_only=True)
+    assert foreign("127.0.0.1:8188", origin, reads_only=False)
+    assert not foreign("limner.example", origin, reads_only=False)

@@ -24,9 +24,9 @@ def test_the_digest_changes_with_nodes_and_with_model_files() -> None:
 
 
 def test_object_info_offers_the_files_that_are_there() -> None:
-    info = CATALOGUE.object_info(["a.png", "b.png"])
+    info = CATALOGUE.object_info(["a.png", "b.PNG", "clip.mp4", "notes.txt", "noext", "page.svg", "sub/c.png"])
     assert info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] == [["anchor_sd15.safetensors"], {}]
-    assert info["LoadImage"]["input"]["required"]["image"] == [["a.png", "b.png"], {"image_upload": True}]
+    assert info["LoadImage"]["input"]["required"]["image"] == [["a.png", "b.PNG"], {"image_upload": True}]
     assert CATALOGUE.node_info("LoadImage")["input"]["required"]["image"][0] == []
 
 

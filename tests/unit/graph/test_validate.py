@@ -212,11 +212,37 @@ def test_files_and_models_of_the_run_are_named() -> None:
         "7": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "anchor_sd15.safetensors"}},
         "8": {"class_type": "ApShow", "inputs": {"v": ["7", 0]}},
     }
-    found = validate(prompt, CATALOGUE, input_files=["a.png"])
+    found = validate(prompt, CATALOGUE, input_files=["a.png", "b.png [output]"])
     assert found.outputs == ("2", "4", "8")
     assert found.file_references == ("a.png", "b.png [output]")
     assert found.models == ("anchor_sd15.safetensors",)
     assert found.node_errors["5"]["errors"][0]["details"] == "image - Invalid image file: gone.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("a.png", True),
+        ("a.png [input]", True),
+        ("b.png [output]", True),
+        ("a.png [output]", False),
+        ("b.png [temp]", False),
+        ("b.png", False),
+        ("b.png [input]", False),
+        (5, False),
+    ],
+)
+def test_a_file_is_looked_for_where_its_mark_says(name: object, known: bool) -> None:
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    }
+    found = validate(prompt, CATALOGUE, input_files=["a.png", "b.png [output]"])
+    assert found.outputs == (("2", "4") if known else ("4",))
+    told = [each["details"] for each in found.node_errors.get("1", {"errors": []})["errors"]]
+    assert told == ([] if known else [f"image - Invalid image file: {name}"])
 
 
 def test_an_unknown_checkpoint_is_not_in_the_list() -> None:

@@ -79,6 +79,17 @@ async def test_references_are_resolved_with_their_marks(tmp_path: Path) -> None:
         assert all(len(file.sha256) == 64 for file in found)
 
 
+async def test_references_that_are_there_are_told_from_others(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        await upload(d, "a.png")
+        await upload(d, "b.png", folder="output", subfolder="s")
+        await upload(d, "c.png", folder="temp")
+        there = ["a.png", "s/b.png [output]", "c.png [temp]"]
+        assert (
+            await d.files.present(T, [*there, "b.png [output]", "a.png [temp]", "../a.png", "x/\0 [output]"]) == there
+        )
+
+
 async def test_all_missing_references_are_told_at_once(tmp_path: Path) -> None:
     async with durable(tmp_path) as d:
         await upload(d)
@@ -87,7 +98,7 @@ async def test_all_missing_references_are_told_at_once(tmp_path: Path) -> None:
         assert caught.value.details["references"] == ["b.png", "../c.png", "d.png [temp]"]
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "\0", "x" * 300, "a\nb", "\ud800"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "\0", "x" * 300, "a\nb", "a\x7fb", "\ud800"])
 async def test_bad_file_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadName):
         filename_of(name)

@@ -9,17 +9,35 @@ from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-from limner.errors import MalformedJson
+from limner.errors import MalformedJson, PayloadTooLarge
 
 MAX_DEPTH = 100
 """Workflows nest about ten levels. What is deeper would only break whatever reads it later."""
 
+MAX_BYTES = 16 * 1024 * 1024
+"""Room for every workflow that a worker can be sent. Files have a limit of their own, and do not come as JSON."""
+
 THREAD_BYTES = 256 * 1024
 
 
+async def read_body(request: Request) -> bytes:
+    """The whole body. What is longer than JSON may be is refused at once, with no more of it kept than that."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise too_large(MAX_BYTES)
+    return bytes(body)
+
+
+def too_large(limit: int) -> PayloadTooLarge:
+    """In ComfyUI's words."""
+    return PayloadTooLarge(f"Maximum request body size {limit} exceeded.")
+
+
 async def json_body(request: Request) -> Any:
-    """The body as JSON. Raises MalformedJson."""
-    body = await request.body()
+    """The body as JSON. Raises MalformedJson, PayloadTooLarge."""
+    body = await read_body(request)
     return await asyncio.to_thread(parse, body) if len(body) > THREAD_BYTES else parse(body)
 
 

@@ -17,9 +17,10 @@ from limner.comfy.dialect import pictures
 from limner.comfy.dialect.answers import empty, json_answer
 from limner.comfy.dialect.bodies import an_object, parse
 from limner.comfy.dialect.context import Dialect
-from limner.comfy.dialect.names import FileName, OutsideFolder, content_type, disposition
+from limner.comfy.dialect.names import FileName, OutsideFolder, disposition
 from limner.comfy.dialect.ranges import Unsatisfiable, wanted_part
 from limner.errors import BadImage, BadName, Invalid, NotFound
+from limner.graph.file_types import content_type
 from limner.services.files import StoredFile
 
 WHOLE_BYTES = 1024 * 1024
@@ -134,8 +135,14 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
     """The multipart form, large files spooled to disk."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise Invalid("the body must be multipart/form-data with the file in the field `image`")
-    async with request.form(max_files=10, max_fields=100) as form:
+    try:
+        form = await request.form(max_files=10, max_fields=100)
+    except ValueError as error:  # the parser trusts the charset that the caller names
+        raise Invalid(f"the form cannot be read: {error}") from error
+    try:
         yield form
+    finally:
+        await form.close()
 
 
 @asynccontextmanager

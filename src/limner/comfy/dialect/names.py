@@ -9,19 +9,11 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from limner.errors import BadName, LimnerError, NotFound
+from limner.services.names import plain
 
 FOLDERS = ("output", "temp", "input")
 
 MARK = re.compile(r"^(?P<name>.*?).?\[(?P<folder>output|temp|input)\]$", re.DOTALL)
-
-TYPES = {
-    "avif": "image/avif", "bmp": "image/bmp", "gif": "image/gif", "jpeg": "image/jpeg", "jpg": "image/jpeg",
-    "png": "image/png", "tif": "image/tiff", "tiff": "image/tiff", "webp": "image/webp", "flac": "audio/flac",
-    "m4a": "audio/mp4", "mp3": "audio/mpeg", "ogg": "audio/ogg", "opus": "audio/ogg", "wav": "audio/x-wav",
-    "mkv": "video/x-matroska", "mov": "video/quicktime", "mp4": "video/mp4", "webm": "video/webm",
-    "glb": "model/gltf-binary", "gltf": "model/gltf+json", "json": "application/json", "txt": "text/plain",
-}  # fmt: skip
-"""Content types by extension. What a browser would run (html, svg, scripts, styles, xml) is not here on purpose."""
 
 
 class OutsideFolder(LimnerError):
@@ -50,7 +42,7 @@ class FileName:
         name, folder = query["filename"], query.get("type", "output")
         if marked := MARK.match(name):
             name, folder = marked["name"], marked["folder"]
-        if not name or name.startswith("/") or ".." in name or not name.isprintable():
+        if not name or name.startswith("/") or ".." in name or not plain(name):
             raise BadName(f"{name!r} is no file name")
         if folder not in FOLDERS:
             raise BadName(f"type must be one of {', '.join(FOLDERS)}, not {folder!r}")
@@ -65,14 +57,9 @@ def inner_folder(subfolder: str) -> str:
     if not subfolder:
         return ""
     inner = posixpath.normpath(subfolder.replace("\\", "/"))
-    if inner.startswith(("/", "../")) or inner == ".." or not subfolder.isprintable():
+    if inner.startswith(("/", "../")) or inner == ".." or not plain(subfolder):
         raise OutsideFolder(f"the subfolder {subfolder!r} leaves its folder")
     return "" if inner == "." else inner
-
-
-def content_type(filename: str) -> str:
-    """By extension; never one that a browser would run on this server's pages."""
-    return TYPES.get(filename.rpartition(".")[2].lower(), "application/octet-stream")
 
 
 def disposition(filename: str) -> str:

@@ -6,19 +6,26 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from limner.errors import BadImage
+from limner.graph.file_types import PICTURE_FORMATS
 
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 64 * 1024 * 1024
 QUALITY = 90
 
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
-"""What Pillow's many readers raise on bytes that are no sound picture."""
+WITHIN = ("ICO",)
+"""Formats that hold pictures of another size than the file tells: read only where memory is bounded otherwise."""
+
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
+          NotImplementedError, struct.error, zlib.error)  # fmt: skip
+"""What Pillow raises on bytes that are no sound picture, and on pictures that another format cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,28 +36,43 @@ class Picture:
 
 def converted(data: bytes, *, preview: str | None, channel: str | None) -> Picture | None:
     """A picture as /view's `preview` and `channel` want it; None where they want the file itself. Raises BadImage."""
-    if preview is not None:
-        return _preview(data, preview, channel or "")
-    if channel == "rgb":
-        return _png(_opened(data).convert("RGB"))
-    if channel == "a":
-        return _alpha_only(data)
-    return None
+    with _faults():
+        if preview is not None:
+            return _preview(data, preview, channel or "")
+        if channel == "rgb":
+            return _png(_opened(data).convert("RGB"))
+        if channel == "a":
+            return _alpha_only(data)
+        return None
 
 
 def with_alpha_of(original: bytes, mask: bytes) -> bytes:
     """The original as PNG, its alpha replaced by the mask's; the original's PNG text is kept. Raises BadImage."""
     from PIL.PngImagePlugin import PngInfo
 
-    picture, alpha = _opened(original), _alpha(_opened(mask))
-    texts = PngInfo()
-    for name, value in getattr(picture, "text", {}).items():
-        texts.add_text(name, value)
-    picture = picture.convert("RGBA")
-    if alpha.size != picture.size:
-        alpha = alpha.resize(picture.size)
-    picture.putalpha(alpha)
-    return _png(picture, pnginfo=texts).data
+    with _faults():
+        picture, alpha = _opened(original), _alpha(_opened(mask))
+        texts = PngInfo()
+        for name, value in getattr(picture, "text", {}).items():
+            texts.add_text(name, value)
+        picture = picture.convert("RGBA")
+        if alpha.size != picture.size:
+            alpha = alpha.resize(picture.size)
+        picture.putalpha(alpha)
+        return _png(picture, pnginfo=texts).data
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Whatever the bytes do to Pillow on the way becomes BadImage."""
+    from PIL import Image
+
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"the picture is too large to convert: {error}") from error
+    except BROKEN as error:
+        raise BadImage(f"this is no picture that can be read and converted: {error}") from error
 
 
 def _preview(data: bytes, wanted: str, channel: str) -> Picture:
@@ -93,13 +115,10 @@ def _opened(data: bytes) -> Image.Image:
     from PIL import Image
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter limit
-    try:
-        picture = Image.open(io.BytesIO(data))
-        if picture.width * picture.height > MAX_PIXELS:
-            raise BadImage(f"a picture of {picture.width}x{picture.height} is too large to convert")
-        picture.load()
-    except Image.DecompressionBombError as error:
-        raise BadImage(f"the picture is too large to convert: {error}") from error
-    except BROKEN as error:
-        raise BadImage(f"this is no picture that can be read: {error}") from error
+    Image.init()
+    formats = [each for each in PICTURE_FORMATS if each in Image.OPEN and each not in WITHIN]
+    picture = Image.open(io.BytesIO(data), formats=formats)
+    if picture.width * picture.height > MAX_PIXELS:
+        raise BadImage(f"a picture of {picture.width}x{picture.height} is too large to convert")
+    picture.load()
     return picture

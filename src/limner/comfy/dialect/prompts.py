@@ -14,9 +14,11 @@ from limner.comfy.dialect.bodies import json_body
 from limner.comfy.dialect.context import Dialect
 from limner.comfy.dialect.shapes import queue_number
 from limner.comfy.dialect.submission import Submission
-from limner.errors import NotFound, WorkflowInvalid
+from limner.errors import Conflict, NotFound, WorkflowInvalid
 from limner.graph.catalogue import Catalogue
+from limner.graph.literals import split_mark
 from limner.graph.validate import Validated, validate
+from limner.graph.workflow import unwrapped
 from limner.jobs.model import InputFile
 
 THREAD_NODES = 300
@@ -37,24 +39,38 @@ class Prompts:
         asked = Submission.read(await json_body(request))
         dialect = self._dialect
         catalogue = await dialect.catalogues.current(dialect.pool)
-        input_files = await dialect.files.input_names(dialect.tenant) if reads_files(asked.prompt, catalogue) else ()
+        input_files = await self._input_files(file_references(asked.prompt, catalogue))
         validated = await self._validate(asked, catalogue, input_files)
-        submitted = await dialect.jobs.submit(
-            tenant=dialect.tenant,
-            workflow=validated.workflow,
-            outputs=validated.outputs,
-            number=asked.number,
-            front=asked.front,
-            prompt_id=asked.prompt_id,
-            client_id=asked.client_id,
-            extra_data=asked.extra_data,
-            inputs=await self._inputs(validated),
-            models=validated.models,
-        )
+        try:
+            submitted = await dialect.jobs.submit(
+                tenant=dialect.tenant,
+                workflow=validated.workflow,
+                outputs=validated.outputs,
+                number=asked.number,
+                front=asked.front,
+                prompt_id=asked.prompt_id,
+                client_id=asked.client_id,
+                extra_data=asked.extra_data,
+                inputs=await self._inputs(validated),
+                models=validated.models,
+            )
+        except Conflict as error:
+            raise WorkflowInvalid("prompt_id_in_use", error.message, asked.prompt_id) from error
         job = submitted.job
         return json_answer(
             {"prompt_id": job.prompt_id, "number": queue_number(job), "node_errors": validated.node_errors}
         )
+
+    async def _input_files(self, references: Collection[str]) -> list[str]:
+        """The tenant's files as far as the workflow may name them: all of the input folder, of others those it names.
+
+        Nothing is looked up for a workflow that names no file.
+        """
+        if not references:
+            return []
+        files, tenant = self._dialect.files, self._dialect.tenant
+        elsewhere = [each for each in references if split_mark(each)[1] in ("output", "temp")]
+        return await files.input_names(tenant) + await files.present(tenant, elsewhere)
 
     async def _validate(self, asked: Submission, catalogue: Catalogue, input_files: Collection[str]) -> Validated:
         def check() -> Validated:
@@ -64,7 +80,7 @@ class Prompts:
         return check() if small else await asyncio.to_thread(check)
 
     async def _inputs(self, validated: Validated) -> list[InputFile]:
-        """The files that the workflow reads. One may have gone since it was checked, or never have been an output."""
+        """The files that the workflow reads. One may have gone since it was checked."""
         if not validated.file_references:
             return []
         try:
@@ -75,10 +91,13 @@ class Prompts:
             ) from error
 
 
-def reads_files(prompt: Any, catalogue: Catalogue) -> bool:
-    """Whether any node may name one of the tenant's input files; only then need they be listed."""
-    if not isinstance(prompt, dict):
-        return False
-    classes = {node.get("class_type") for node in prompt.values() if isinstance(node, dict)}
-    specs = (catalogue.nodes.get(name) for name in classes if isinstance(name, str))
-    return any(each.upload for spec in specs if spec is not None for each in spec.inputs)
+def file_references(prompt: Any, catalogue: Catalogue) -> list[str]:
+    """What stands in a workflow where nodes take the name of one of the tenant's files."""
+    found: dict[str, None] = {}
+    for node in prompt.values() if isinstance(prompt, dict) else ():
+        name, inputs = (node.get("class_type"), node.get("inputs")) if isinstance(node, dict) else (None, None)
+        spec = catalogue.nodes.get(name) if isinstance(name, str) else None
+        if spec is not None and isinstance(inputs, dict):
+            values = (unwrapped(inputs.get(each.name)) for each in spec.inputs if each.upload)
+            found.update((value, None) for value in values if isinstance(value, str))
+    return list(found)

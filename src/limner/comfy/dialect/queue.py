@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from limner.comfy.dialect.answers import JSON_TYPE, empty, encode, json_answer
-from limner.comfy.dialect.bodies import an_object, json_object, kind, parse
+from limner.comfy.dialect.bodies import an_object, json_object, kind, parse, read_body
 from limner.comfy.dialect.context import Dialect
 from limner.comfy.dialect.shapes import history_entry, queue_item
 from limner.errors import Invalid, MalformedJson
@@ -66,7 +66,7 @@ class Queue:
     async def interrupt(self, request: Request) -> Response:
         """Stops the caller's running jobs, or the one that is named. A body that is no JSON counts as none."""
         try:
-            told = parse(await request.body())
+            told = parse(await read_body(request))
         except MalformedJson:
             told = {}
         prompt_id = an_object(told).get("prompt_id")

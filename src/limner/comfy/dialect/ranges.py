@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # no file is longer than such a number
 
 
 class Unsatisfiable(Exception):

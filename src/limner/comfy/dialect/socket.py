@@ -21,9 +21,6 @@ from limner.errors import Unavailable
 from limner.services.jobs import Jobs
 from limner.services.presence import Presence
 
-LINGER_SECONDS = 60.0
-"""A feed goes on so long after its tenant's last socket closed, so that a page that reloads learns what runs now."""
-
 TRY_AGAIN_LATER = 1013
 
 log = logs.get("limner.socket")
@@ -71,13 +68,13 @@ class Socket:
                 await (self._websocket.send_text(data) if isinstance(data, str) else self._websocket.send_bytes(data))
 
     async def _receive(self, features: dict[str, Any]) -> None:
-        """ComfyUI reads one thing only: feature flags, in the first text that is JSON."""
-        first = True
+        """ComfyUI reads one thing only: feature flags, in the first text that is JSON. What comes after is dropped."""
+        listening = True
         while (message := await self._websocket.receive())["type"] != "websocket.disconnect":
-            told = _json(message.get("text"))
-            if told is None or not first:
+            told = _json(message.get("text")) if listening else None
+            if told is None:
                 continue
-            first = False
+            listening = False
             if told.get("type") == "feature_flags" and isinstance(told.get("data"), dict):
                 self.metadata = told["data"].get("supports_preview_metadata") is True
                 self.outbox.put(Frame(data=frames.text("feature_flags", features)))
@@ -99,40 +96,50 @@ class Sockets:
         self._features = features
         self._open: dict[str, dict[str, Socket]] = {}
         self._feeds: dict[str, asyncio.Task[Feed]] = {}
-        self._lingering: dict[str, asyncio.TimerHandle] = {}
-        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def start(self, tenant: str) -> None:
+        """Listens for a tenant from now on, so that a client that comes in the middle of a run learns what runs."""
+        try:
+            await self._feed(tenant)
+        except Unavailable as error:  # the first socket tries again, and is told
+            log.warning("live events cannot be heard yet", tenant=tenant, error=error.message)
 
     async def serve(self, tenant: str, websocket: WebSocket) -> None:
         """One connection, from its opening to its end. The same client id again takes over from an older socket."""
-        try:
-            feed = await self._feed(tenant)
-            remaining = await self._jobs.remaining(tenant)
-        except Unavailable as error:
-            await websocket.send_denial_response(error_answer(error))
-            return
         socket = Socket(websocket, tenant, websocket.query_params.get("clientId") or uuid.uuid4().hex)
-        socket.put(Frame(data=frames.status(remaining, socket.sid)))
-        node = feed.running_node(socket.sid)
-        if node is not None:
-            socket.put(Frame(data=frames.text("executing", {"node": node})))
-        self._open.setdefault(tenant, {})[socket.sid] = socket
         self._presence.came(tenant, socket.sid)
         try:
+            try:
+                await self._welcome(socket)
+            except Unavailable as error:
+                await websocket.send_denial_response(error_answer(error))
+                return
             await websocket.accept()
             await socket.run(self._features)
         finally:
             self._presence.left(tenant, socket.sid)
             self._remove(socket)
 
+    async def _welcome(self, socket: Socket) -> None:
+        """First of all it is told how things stand, then all that comes."""
+        feed = await self._feed(socket.tenant)
+        await self._jobs.watch(socket.tenant, socket.sid)
+        remaining = await self._jobs.remaining(socket.tenant)
+        socket.put(Frame(data=frames.status(remaining, socket.sid)))
+        node = feed.running_node(socket.sid)
+        if node is not None:
+            socket.put(Frame(data=frames.text("executing", {"node": node})))
+        self._open.setdefault(socket.tenant, {})[socket.sid] = socket
+
     async def close(self) -> None:
         """Ends all sockets and feeds."""
         for socket in [socket for sockets in self._open.values() for socket in sockets.values()]:
             socket.stop()
-        for handle in self._lingering.values():
-            handle.cancel()
-        for tenant in list(self._feeds):
-            self._stop_feed(tenant)
-        await asyncio.gather(*self._stopping)
+        started = await asyncio.gather(*self._feeds.values(), return_exceptions=True)
+        self._feeds.clear()
+        for feed in started:
+            if isinstance(feed, Feed):  # one that could not start has nothing to stop
+                await feed.stop()
 
     def _deliver(self, tenant: str, frame: Frame) -> None:
         sockets = self._open.get(tenant, {})
@@ -144,17 +151,12 @@ class Sockets:
 
     def _remove(self, socket: Socket) -> None:
         """Forgets a socket, unless a newer one has taken its place."""
-        sockets = self._open[socket.tenant]
+        sockets = self._open.get(socket.tenant, {})
         if sockets.get(socket.sid) is socket:
             del sockets[socket.sid]
-        if not sockets and socket.tenant not in self._lingering:
-            linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stop_idle, socket.tenant)
-            self._lingering[socket.tenant] = linger
 
     async def _feed(self, tenant: str) -> Feed:
         """The tenant's feed, started if it is not there. Two sockets that open at once share the start."""
-        if lingering := self._lingering.pop(tenant, None):
-            lingering.cancel()
         if tenant not in self._feeds:
             self._feeds[tenant] = asyncio.create_task(self._start_feed(tenant))
         return await asyncio.shield(self._feeds[tenant])
@@ -167,21 +169,6 @@ class Sockets:
             del self._feeds[tenant]
             raise
         return feed
-
-    def _stop_idle(self, tenant: str) -> None:
-        del self._lingering[tenant]
-        if tenant in self._feeds and not self._open.get(tenant):
-            self._stop_feed(tenant)
-
-    def _stop_feed(self, tenant: str) -> None:
-        starting = self._feeds.pop(tenant)
-
-        async def stop() -> None:
-            await (await starting).stop()
-
-        task = asyncio.create_task(stop())
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
 
 
 def _json(text: str | None) -> dict[str, Any] | None:

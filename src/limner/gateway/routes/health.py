@@ -30,7 +30,9 @@ def router(services: Services) -> APIRouter:
 
     @routes.api_route("/readyz", methods=["GET", "HEAD"])
     async def readyz() -> JSONResponse:
-        """The database and the store answer."""
+        """The database can be written, the store answers, and nobody has told this gateway to stop."""
+        if services.draining.is_set():
+            return JSONResponse({"status": "draining", "version": __version__, "checks": {}}, 503)
         checks = await readiness.checks()
         ok = all(check["status"] == "ok" for check in checks.values())
         told = {"status": "ok" if ok else "unready", "version": __version__, "checks": checks}
@@ -44,7 +46,7 @@ class Readiness:
 
     def __init__(self, services: Services) -> None:
         self._asked: dict[str, Check] = {
-            "database": lambda: services.jobs.remaining(services.tenant),
+            "database": services.jobs.check,
             "storage": lambda: services.blobs.size("readyz"),
         }
         self._known: dict[str, dict[str, object]] = {}
