@@ -30,6 +30,14 @@ MAX_ATTEMPTS_OUT_OF_MEMORY = 2
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 
+ENDS = {
+    "succeeded": State.SUCCEEDED,
+    "failed": State.FAILED,
+    "interrupted": State.CANCELED,
+    "returned": State.CANCELED,
+}
+"""What a job that has ended must be, for a report of this outcome to be a repeat of the one that ended it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAsked:
@@ -172,7 +180,7 @@ def _claim(job: Job, asked: ClaimAsked) -> Decision:
         return _unchanged(job, Refused(reason="the job has not been released"))
     if job.attempts >= MAX_ATTEMPTS:
         return _lost_for_good(job, asked)
-    return _with(_granted(job, asked), *_superseded(job), Granted())
+    return _with(_granted(job, asked), *_superseded(job), *_dismissed(job, asked), Granted())
 
 
 def _claim_running(job: Job, asked: ClaimAsked) -> Decision:
@@ -184,7 +192,7 @@ def _claim_running(job: Job, asked: ClaimAsked) -> Decision:
         return _lost_for_good(job, asked)
     lost = AttemptEnded(outcome="lost")
     if job.losses == 1:
-        return _with(_granted(job, asked), lost, Granted())
+        return _with(_granted(job, asked), lost, *_dismissed(job, asked), Granted())
     wait = backoff_seconds(job.losses - 1)
     refused = Refused(reason=f"{job.losses} workers were lost with this job; it waits {wait:.0f} s")
     return _with(_back(job), lost, refused, RunAfter(seconds=wait))
@@ -207,6 +215,17 @@ def _superseded(job: Job) -> tuple[AttemptEnded, ...]:
     return () if job.token is None else (AttemptEnded(outcome="lost"),)
 
 
+def _dismissed(job: Job, asked: ClaimAsked) -> tuple[InterruptWorker, ...]:
+    """The worker that was thought lost may only have been cut off: it need not work on for nothing.
+
+    Only once its token is good for nothing any more: while the job waits it may still finish it. The same worker
+    asking again has come back without the job, and has nothing to stop.
+    """
+    if job.worker is None or job.token is None or job.worker == asked.worker:
+        return ()
+    return (InterruptWorker(worker=job.worker, token=job.token),)
+
+
 def _lost_for_good(job: Job, asked: ClaimAsked) -> Decision:
     error = _worker_lost(job)
     failed = replace(
@@ -217,7 +236,7 @@ def _lost_for_good(job: Job, asked: ClaimAsked) -> Decision:
         messages=(("execution_error", error | {"timestamp": int(asked.now.timestamp() * 1000)}),),
     )
     refused = Refused(reason=f"all {job.attempts} attempts are used up")
-    return _with(failed, AttemptEnded(outcome="lost"), refused, Ended())
+    return _with(failed, AttemptEnded(outcome="lost"), *_dismissed(job, asked), refused, Ended())
 
 
 def _worker_lost(job: Job) -> dict[str, Any]:
@@ -241,7 +260,8 @@ def _report(job: Job, told: Reported) -> Decision:
     if job.token is None or told.token != job.token:
         return _unchanged(job, Refused(reason="the lease was lost: another attempt has begun, or this one has ended"))
     if job.state.terminal:
-        return _unchanged(job, Accepted(repeat=True))
+        same = ENDS.get(told.outcome) is job.state
+        return _unchanged(job, Accepted(repeat=True) if same else Refused(reason=f"the job is {job.state}"))
     match told.outcome:
         case "succeeded":
             return _end(job, told, State.SUCCEEDED)

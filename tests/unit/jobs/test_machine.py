@@ -182,6 +182,40 @@ def test_a_report_whose_answer_was_lost_is_accepted_again_without_effect() -> No
     assert not effects(again, Ended)
 
 
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "interrupted", "returned"])
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
+def test_a_report_that_contradicts_the_recorded_end_is_refused(outcome: str, state: State) -> None:
+    """Such as a success after the job was canceled while it had been put back: its worker must not keep the files."""
+    ended = running(state=state, ended_at=NOW)
+    decision = decide(ended, report(outcome))
+    same = {"succeeded": State.SUCCEEDED, "failed": State.FAILED}.get(outcome, State.CANCELED) is state
+    assert decision.answer == (Accepted(repeat=True) if same else Refused(reason=f"the job is {state}"))
+    assert decision.job is ended
+
+
+@pytest.mark.parametrize(
+    ("before", "epoch"),
+    [
+        (running(), 0),
+        (running(attempts=MAX_ATTEMPTS, losses=1), 0),
+        (running(state=State.RELEASED, epoch=1), 1),
+        (running(state=State.RELEASED, epoch=1, attempts=MAX_ATTEMPTS), 1),
+    ],
+    ids=["first loss", "last loss", "put back", "put back for the last time"],
+)
+def test_a_worker_that_lost_its_job_is_told_to_stop(before: Job, epoch: int) -> None:
+    """It may only have been cut off for a while, and would work on for nothing."""
+    decision = decide(before, claim(epoch=epoch, worker="w2", delivery="d2", token="t2"))
+    assert only(decision, InterruptWorker) == InterruptWorker(worker="w1", token="t1")
+    same = decide(before, claim(epoch=epoch, worker="w1", delivery="d2", token="t2"))
+    assert not effects(same, InterruptWorker)
+
+
+def test_a_worker_that_may_still_finish_its_job_is_left_alone() -> None:
+    """Its report of an interrupt would end the job, which only waits."""
+    assert not effects(decide(running(attempts=2, losses=1), claim(worker="w3", delivery="d3")), InterruptWorker)
+
+
 def test_a_late_report_of_a_lost_lease_is_refused_once_somebody_else_has_claimed() -> None:
     taken_over = decide(running(), claim(worker="w2", delivery="d2", token="t2")).job
     late = decide(taken_over, report("succeeded", token="t1"))
