@@ -58,12 +58,16 @@ class FileStore:
         return {"name": kept, "subfolder": place, "type": folder}
 
     async def find(self, tenant: str, *, type: str, subfolder: str, filename: str) -> StoredFile | None:
-        """Where a file's bytes lie. None for an unknown name, and for one that is reserved but not written yet.
+        """Where a file's bytes lie, from when they are there: a running job's outputs are found before it ends.
 
-        Raises BadName for names that leave their place.
+        None for an unknown name, and for one that is reserved but not written yet. Raises BadName for names that
+        leave their place.
         """
         row = await self._find(tenant, type, subfolder_of(subfolder), filename_of(filename))
-        return None if row is None or row.size_bytes is None else StoredFile(key=row.key, size_bytes=row.size_bytes)
+        if row is None:
+            return None
+        size = row.size_bytes if row.size_bytes is not None else await self._blobs.size(row.key)
+        return None if size is None else StoredFile(key=row.key, size_bytes=size)
 
     async def input_names(self, tenant: str) -> list[str]:
         """Every input file as a workflow would name it (`a.png`, `sub/a.png`), sorted."""

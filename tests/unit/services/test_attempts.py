@@ -199,6 +199,20 @@ async def test_files_can_be_found_once_the_end_is_committed(tmp_path: Path) -> N
         assert uploaded["name"] == reserved.names[1]["filename"], "a name that was never written is free again"
 
 
+async def test_a_file_can_be_found_as_soon_as_it_is_stored(tmp_path: Path) -> None:
+    """A client asks for it when it hears of it, long before the job ends (docs/decisions/0004)."""
+    async with durable(tmp_path) as d:
+        delivery, claimed = await begin(d)
+        reserved = await d.attempts.reserve(ask(delivery.token.id, claimed))
+        find = {"type": "output", "subfolder": "", "filename": reserved.names[0]["filename"]}
+        assert await d.files.find(T, **find) is None
+        await d.blobs.put(reserved.names[0]["key"], b"picture")
+        found = await d.files.find(T, **find)
+        assert found is not None
+        assert (found.key, found.size_bytes) == (reserved.names[0]["key"], 7)
+        assert await d.files.find("another", **find) is None
+
+
 async def test_files_of_an_attempt_that_is_repeated_are_not_kept_yet(tmp_path: Path) -> None:
     async with durable(tmp_path) as d:
         delivery, claimed = await begin(d)
