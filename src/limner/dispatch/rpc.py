@@ -22,7 +22,7 @@ from limner.bus.messages import (
     Settled,
 )
 from limner.bus.port import Bus, Responder, Subscription
-from limner.errors import Invalid
+from limner.errors import Invalid, Unavailable
 from limner.services.attempts import Attempts
 from limner.services.catalogues import Catalogues
 
@@ -38,7 +38,7 @@ FILE_MEMBERS = {"key": str, "filename": str, "subfolder": str, "size_bytes": int
 
 
 async def serve_workers(bus: Bus, attempts: Attempts, catalogues: Catalogues) -> list[Subscription]:
-    """Begins to answer. A message that cannot be read gets `ok` false with the reason.
+    """Begins to answer. A message that cannot be read, or that the gateway stumbles over, gets `ok` false.
 
     While the database is away there is no answer at all: the worker keeps its lease and asks again.
     """
@@ -61,7 +61,13 @@ def _responder(
         except Invalid as error:
             log.warning("a worker sent a bad message", kind=question.__name__, error=error.message)
             return refusal(ok=False, reason=error.message)
-        return await answer(asked)
+        try:
+            return await answer(asked)
+        except Unavailable:
+            raise
+        except Exception:  # asked again it would end the same way, and the worker would ask for ever
+            log.exception("the gateway failed on a worker's message", kind=question.__name__)
+            return refusal(ok=False, reason="the gateway failed on this message")
 
     return respond
 

@@ -38,7 +38,7 @@ class Failure:
             if kind.__module__ == "builtins"
             else f"{kind.__module__}.{kind.__qualname__}",
             exception_message=f"{_text(raised)}\n{OUT_OF_MEMORY_HINT if out_of_memory else ''}",
-            traceback=tuple(traceback.format_tb(raised.__traceback__)[-MAX_FRAMES:]),
+            traceback=tuple(map(_text, traceback.format_tb(raised.__traceback__)[-MAX_FRAMES:])),
             code="out_of_memory" if out_of_memory else _code(raised),
             retryable=out_of_memory or (isinstance(raised, LimnerError) and raised.retryable),
         )
@@ -50,11 +50,14 @@ def shown_inputs(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def check_shown(result: Result) -> None:
-    """Raises TypeError or ValueError where what a node wants shown is not lists of JSON data: else none can send it."""
+    """Raises TypeError or ValueError where what a node wants shown is not lists of JSON data: else none can send it.
+
+    Half a surrogate pair is none: it can be escaped in JSON, but no database keeps it.
+    """
     for name, value in (result.ui or {}).items():
         if not isinstance(value, list):
             raise TypeError(f"ui[{name!r}] must be a list, not {type(value).__name__}")
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
 
 
 def _shown(value: Any) -> Any:
@@ -68,6 +71,7 @@ def _text(value: Any) -> str:
         text = str(value)
     except Exception as raised:  # any object may come along here, and its own fault must not hide the node's
         text = f"<{type(value).__name__}, which cannot be shown: {type(raised).__name__}>"
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair can be kept nowhere
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 

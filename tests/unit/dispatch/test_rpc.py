@@ -111,6 +111,20 @@ async def test_while_the_database_is_away_there_is_no_answer(tmp_path: Path) -> 
             await bus.request("limner.rpc.claim", Claim(**CLAIM), Claimed, 5)
 
 
+async def test_a_message_that_the_gateway_stumbles_over_is_refused(tmp_path: Path) -> None:
+    """Without an answer the worker would keep its lease and ask for ever. The database takes no half surrogate pair."""
+    bus = MemoryBus()
+    async with durable(tmp_path, bus) as d:
+        await serve_workers(bus, d.attempts, Catalogues(d.db, bus))
+        await d.submit("p")
+        taken = await d.take()
+        assert taken is not None
+        outputs = {"1": {"text": ["\ud800"]}}
+        told = Done(id=taken[0].token.id, token=taken[1].token, outcome="succeeded", outputs=outputs)
+        settled = await bus.request("limner.rpc.done", told, Settled, 5)
+        assert settled == Settled(ok=False, reason="the gateway failed on this message")
+
+
 async def test_a_catalogue_is_asked_for_once_and_kept(tmp_path: Path) -> None:
     bus = MemoryBus()
     async with durable(tmp_path, bus) as d:

@@ -26,6 +26,7 @@ from limner.engine.events import (
     StepDone,
     Warned,
 )
+from limner.engine.failure import Failure, shown_inputs
 from limner.engine.library import NodeLibrary
 from limner.errors import OutOfMemory, WorkflowInvalid
 from limner.graph.spec import Result, node
@@ -88,7 +89,7 @@ def steps(ctx: RunContext, *, count: Annotated[int, Int()] = 2) -> None:
 
 @node("BadUi", category="toy", outputs=(), output_node=True)
 def bad_ui(*, how: Anything) -> Result:
-    shown: dict[str, Any] = {"not a list": 1, "no json": [object()], "nan": [float("nan")]}
+    shown: dict[str, Any] = {"not a list": 1, "no json": [object()], "nan": [float("nan")], "half": ["\ud800"]}
     return Result(ui={"text": shown[how]})
 
 
@@ -144,12 +145,19 @@ def test_whatever_a_node_raises_ends_the_run_and_not_the_engine(
     assert isinstance(here.run(graph(n1=("Steps", {})), ("1",)).end, RunSucceeded)
 
 
+def test_a_failures_words_can_be_kept_whatever_they_are() -> None:
+    """A file name that is no UTF-8 comes along in messages as halves of surrogate pairs, which no database takes."""
+    failure = Failure.of(ValueError("no file a\udcff.png"))
+    assert failure.exception_message == "no file a\\udcff.png\n"
+    assert shown_inputs({"a": "\ud800"}) == {"a": ["\\ud800"]}
+
+
 def test_ctrl_c_passes() -> None:
     with pytest.raises(KeyboardInterrupt):
         bench().run(graph(n1=("Raise", {"how": "keyboard"})), ("1",))
 
 
-@pytest.mark.parametrize("how", ["not a list", "no json", "nan"])
+@pytest.mark.parametrize("how", ["not a list", "no json", "nan", "half"])
 def test_what_cannot_be_shown_is_the_nodes_failure(how: str) -> None:
     assert isinstance(bench().run(graph(n1=("BadUi", {"how": how})), ("1",)).end, RunFailed)
 
