@@ -10,6 +10,7 @@ that one survives any crash of any process, and a power cut takes it back unless
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -23,10 +24,13 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from limner import logs
 from limner.db.migrations.upgrade import upgrade
 from limner.errors import Misconfigured, Unavailable
 
 __all__ = ["Connection", "Database"]
+
+log = logs.get("limner.db")
 
 T = TypeVar("T")
 
@@ -65,8 +69,8 @@ class Database:
         database = cls(_sqlite_path(url))
         try:
             database._connection = await asyncio.to_thread(database._write_engine.connect)
-        except DBAPIError as error:
-            raise Misconfigured(f"The database {url} cannot be opened: {error.orig}") from error
+        except (DBAPIError, sqlite3.Error) as error:
+            raise Misconfigured(f"The database {url} cannot be opened: {getattr(error, 'orig', error)}") from error
         database._writer.start()
         try:
             await database.write(upgrade)
@@ -109,7 +113,7 @@ class Database:
         try:
             with self._read_engine.connect() as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise _plain(error) from error
 
     def _write_until_closed(self) -> None:
@@ -146,9 +150,10 @@ class Database:
                     for job in jobs:
                         _run_in_savepoint(connection, driver, job)
         except Exception as error:
-            plain = _plain(error) if isinstance(error, DBAPIError) else error
+            plain = _plain(error)
             for job in jobs:
                 job.error = job.error or plain
+            _give_up(driver)
 
 
 def _run_in_savepoint(connection: Connection, driver: Any, job: _Job) -> None:
@@ -159,9 +164,18 @@ def _run_in_savepoint(connection: Connection, driver: Any, job: _Job) -> None:
     except Exception as error:  # a fault in one transaction must not undo its neighbours
         if not driver.in_transaction:  # SQLite itself gave up on all of them, as on a full disk
             raise
-        job.error = _plain(error) if isinstance(error, DBAPIError) else error
+        job.error = _plain(error)
         driver.execute("ROLLBACK TO one")
     driver.execute("RELEASE one")
+
+
+def _give_up(driver: Any) -> None:
+    """A COMMIT that failed leaves its transaction open, and no other could begin."""
+    try:
+        if driver.in_transaction:
+            driver.rollback()
+    except sqlite3.Error as error:
+        log.error("a transaction could not be undone", error=str(error))
 
 
 def _answer(jobs: list[_Job]) -> None:
@@ -174,10 +188,13 @@ def _answer(jobs: list[_Job]) -> None:
             job.done.set_result(job.value)
 
 
-def _plain(error: DBAPIError) -> Exception:
-    """The database's own words, without the statement. A full disk or a lock is Unavailable, a bug stays what it is."""
-    if type(error).__name__ in ("OperationalError", "InterfaceError"):
-        return Unavailable(f"The database cannot be used now: {error.orig}")
+def _plain(error: Exception) -> Exception:
+    """The database's own words, without the statement. A full disk or a lock is Unavailable, a bug stays what it is.
+
+    The driver's errors come bare where it is used without SQLAlchemy.
+    """
+    if isinstance(error, DBAPIError | sqlite3.Error) and type(error).__name__ in ("OperationalError", "InterfaceError"):
+        return Unavailable(f"The database cannot be used now: {getattr(error, 'orig', error)}")
     return error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from limner.db.migrations.upgrade import HEAD
 from limner.db.session import Database
@@ -67,6 +69,34 @@ async def test_a_fault_alone_is_undone_as_well(tmp_path: Path) -> None:
     with pytest.raises(Conflict):
         await db.write(add("bad"))
     assert await db.read(pools) == []
+    await db.close()
+
+
+async def test_a_commit_that_fails_ends_its_transaction(tmp_path: Path) -> None:
+    db = await Database.open(f"sqlite:///{tmp_path}/x.db")
+
+    def orphan(connection: Connection) -> None:
+        connection.execute(text("PRAGMA defer_foreign_keys = ON"))
+        connection.execute(
+            text("INSERT INTO attempts (token, job, number, worker, started_at) VALUES ('t', 9, 1, 'w', 0)")
+        )
+
+    with pytest.raises(IntegrityError):
+        await db.write(orphan)
+    assert await db.write(add("a")) == "a"
+    assert await db.read(pools) == ["a"]
+    await db.close()
+
+
+async def test_a_fault_of_the_bare_driver_is_told_as_unavailable(tmp_path: Path) -> None:
+    db = await Database.open(f"sqlite:///{tmp_path}/x.db")
+
+    def fail(_connection: Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    for use in (db.write, db.read):
+        with pytest.raises(Unavailable, match="disk I/O error"):
+            await use(fail)
     await db.close()
 
 
