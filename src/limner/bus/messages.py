@@ -97,7 +97,9 @@ class Done(Message):
     outputs: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     messages: list[list[Any]] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)  # {"key", "filename", "subfolder", "type", "size_bytes", "sha256"}
+    files: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # {"key", "filename", "subfolder", "type", "size_bytes", "sha256"}
     error: dict[str, Any] | None = None
     models: list[str] = field(default_factory=list)
     last_seq: int = 0  # number of the attempt's last live event
@@ -119,7 +121,8 @@ class Live(Message):
     `data` holds the event's members (dataclasses.asdict). Previews share the numbering of the attempt's events and come
     just before the StepDone of the step that they show. They go to `limner.pv.…` with this as JSON header
     (see encode_preview) and the picture behind it.
-    Ended: {"state", "queue_remaining", "last_seq", "messages": [[event, data]], "error"}; sent by the gateway after the commit.
+    Ended: {"state", "queue_remaining", "last_seq", "messages": [[event, data]], "error"}; sent by the gateway after the
+    commit.
     Queue: {"queue_remaining"}; sent by the gateway after each change, with job "" and client None.
     """
 
@@ -145,7 +148,9 @@ def decode_preview(body: bytes) -> tuple[Live, bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control(Message):
-    """To one worker on `limner.ctl.<worker>`: "interrupt" (job + token must be the running ones), "free", "watch", "drain"."""
+    """To one worker on `limner.ctl.<worker>`. `kind`: "interrupt", "watch" (job and token must be the running ones),
+    "free" or "drain".
+    """
 
     kind: str
     id: str = ""

@@ -107,6 +107,17 @@ def drop_call(connection: Connection, job_id: str, call: int) -> None:
     connection.execute(_DROP_CALL, {"job_id": job_id, "call": call})
 
 
+_DROP_OF_ENDED = text(
+    "DELETE FROM files WHERE size_bytes IS NULL "
+    "AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = files.job_id AND jobs.ended_at IS NULL)"
+)
+
+
+def drop_of_ended(connection: Connection) -> int:
+    """Frees reserved names of jobs that are over; how many. A job that ends by its worker's report leaves none."""
+    return connection.execute(_DROP_OF_ENDED).rowcount
+
+
 def counter(connection: Connection, tenant: str, subfolder: str, prefix: str) -> int | None:
     """The last number given out under a prefix, None when there was none yet."""
     statement = select(name_counters.c.last).where(

@@ -69,7 +69,7 @@ _INSERT = Hot(
     INSERT INTO jobs (id, tenant, pool, lane, prompt_id, client_id, number, number_given, priority, rank, vft, state,
         epoch, attempts, losses, models, created_at, run_at, ranked_at, changed_at, hidden)
     SELECT :id, :tenant, :pool, :lane, :prompt_id, :client_id, :number, :number_given, :priority, :priority, :vft,
-        :state, 0, 0, 0, :models, now, now, now, now, :hidden
+        :state, 0, 0, 0, :models, now, 0, now, now, :hidden
     FROM (SELECT limner_now() AS now) AS clock
     RETURNING seq, created_at
     """
@@ -142,7 +142,7 @@ _SAVE = Hot(
     """
     UPDATE jobs SET state = :state, epoch = :epoch, attempts = :attempts, losses = :losses, token = :token,
         worker = :worker, delivery = :delivery, models = :models, started_at = :started_at, ended_at = :ended_at,
-        hidden = :hidden, changed_at = :now, run_at = CASE WHEN :wait IS NULL THEN run_at ELSE :now + :wait END
+        hidden = :hidden, changed_at = :now, run_at = coalesce(:run_at, run_at)
     WHERE seq = :seq
     """
 )
@@ -171,7 +171,7 @@ def save(connection: Connection, held: Held, job: Job, *, run_after: float | Non
         "ended_at": to_seconds(job.ended_at),
         "hidden": hidden,
         "now": held.now.timestamp(),
-        "wait": run_after,
+        "run_at": held.now.timestamp() + run_after if run_after else run_after,
     }
     _SAVE.run(connection, values)
     if job.state.terminal and not hidden:

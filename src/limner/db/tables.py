@@ -1,6 +1,7 @@
 """The tables. What changes often (jobs) is kept apart from what is large (requests, results).
 
-Times are seconds since 1970 by the database's clock, `limner_now()`. JSON is text. A job is open while `ended_at` is
+Times are seconds since 1970 by the database's clock, `limner_now()`; a job with `run_at` 0 need not wait for any (a
+clock that is set back must not stop the queue). JSON is text. A job is open while `ended_at` is
 null; the partial indexes hold open rows only, so that they stay small however long the history grows.
 """
 

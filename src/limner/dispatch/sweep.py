@@ -6,6 +6,7 @@ import time
 
 from limner import logs
 from limner.bus.port import Bus
+from limner.db import files as file_rows
 from limner.db import history as history_rows
 from limner.db import jobs as rows
 from limner.db import release as release_rows
@@ -21,7 +22,7 @@ from limner.services.release import Release
 log = logs.get("limner.dispatch.sweep")
 
 GRACE_SECONDS = 2.0
-"""A token may take this long from the commit to the bus."""
+"""A token of another gateway may take this long from the commit to the bus."""
 
 HOUSEKEEPING_SECONDS = 60.0
 
@@ -50,9 +51,10 @@ class Sweep:
         """Puts back the jobs whose tokens are gone; how many. Raises Unavailable when the bus cannot tell."""
         pool = self._release.pool
         out = await self._db.read(lambda connection: release_rows.out_for(connection, pool, GRACE_SECONDS))
+        sending = self._release.sending()  # looked at before the bus: one that is sent in between is there by then
         pending = await self._bus.pending(pool)  # asked after SQL: a job that ended in between is seen below
         await self._bus.ensure_lanes(pool, sorted(set(pending.values())))
-        lost = [job for job in out if job.id not in pending]
+        lost = [job for job in out if job.id not in pending and job.id not in sending]
         if lost:
             await self._put_back(lost)
         for job in out:
@@ -89,6 +91,7 @@ class Sweep:
         def work(connection: Connection) -> None:
             release_rows.raise_the_passed(connection, pool)
             history_rows.forget_the_oldest(connection)
+            file_rows.drop_of_ended(connection)
 
         await self._db.write(work)
 

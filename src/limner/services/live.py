@@ -8,7 +8,7 @@ from limner import logs
 from limner.bus import subjects
 from limner.bus.messages import Control, Live, Message
 from limner.bus.port import Bus
-from limner.errors import Unavailable
+from limner.errors import PayloadTooLarge, Unavailable
 from limner.jobs.model import Job
 
 log = logs.get("limner.services.live")
@@ -59,5 +59,5 @@ class LiveEvents:
     async def _send(self, subject: str, message: Message) -> None:
         try:
             await self._bus.publish(subject, message.encode())
-        except Unavailable as error:
+        except (Unavailable, PayloadTooLarge) as error:
             log.warning("a live event was lost", subject=subject, error=error.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +41,7 @@ class Release:
         self._db = db
         self._bus = bus
         self._errands: deque[_Errand] = deque()
+        self._errands_of: Counter[str] = Counter()  # of each job that has any
         self._task: asyncio.Task[None] | None = None
 
     def live_workers(self, count: int) -> None:
@@ -66,6 +67,10 @@ class Release:
         """Purges tokens, in one order with what is published."""
         self._enqueue(recalled, take_back=True)
 
+    def sending(self) -> set[str]:
+        """Ids of jobs whose tokens are on their way to the bus."""
+        return {errand.job.id for errand in self._errands if not errand.take_back}
+
     async def stop(self) -> None:
         """Ends the sending task. What it had not sent is put back by the next sweep."""
         if self._task is not None:
@@ -74,6 +79,7 @@ class Release:
 
     def _enqueue(self, released: Sequence[Released], *, take_back: bool) -> None:
         self._errands.extend(_Errand(job=job, take_back=take_back) for job in released)
+        self._errands_of.update(job.id for job in released)
         if self._errands and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._send_all(), name="limner-release")
 
@@ -82,8 +88,9 @@ class Release:
         while self._errands:
             errand = self._errands[0]
             try:
-                await self._send(errand)
-                waits = False
+                if self._errands_of[errand.job.id] == 1:  # a later errand for the same job makes this one needless
+                    await self._send(errand)
+                    waits = False
             except Unavailable as error:
                 if not errand.take_back:
                     if not waits:
@@ -92,7 +99,12 @@ class Release:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 log.warning("a token could not be taken back", job_id=errand.job.id, error=error.message)
+            except Exception:  # the sweep puts this job back; the others must not wait for ever
+                log.exception("a token could not be sent", job_id=errand.job.id)
             self._errands.popleft()
+            self._errands_of[errand.job.id] -= 1
+            if not self._errands_of[errand.job.id]:
+                del self._errands_of[errand.job.id]
 
     async def _send(self, errand: _Errand) -> None:
         job = errand.job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 from sqlalchemy import text
 
 from limner.bus.memory import MemoryBus
-from limner.bus.messages import Control, Done, Heartbeat
+from limner.bus.messages import Control, Done, Heartbeat, Reserve, Token
 from limner.db import history as history_rows
 from limner.db import release as release_rows
+from limner.db.release import Released
+from limner.db.session import Connection
 from limner.dispatch.sweep import GRACE_SECONDS, Sweep
 from limner.errors import Unavailable
 from limner.jobs.model import State
-from tests.support.durable import Durable, durable
+from tests.support.durable import WORKFLOW, Durable, durable
 
 T = "default"
 
@@ -28,13 +31,14 @@ async def swept(folder: Path) -> AsyncIterator[tuple[Durable, MemoryBus, Sweep]]
         yield d, bus, Sweep(d.db, bus, d.release)
 
 
+PASS_TIME = """
+    UPDATE jobs SET changed_at = changed_at - :s, ranked_at = ranked_at - :s,
+        run_at = CASE WHEN run_at = 0 THEN 0 ELSE run_at - :s END
+"""
+
+
 async def pass_time(d: Durable, seconds: float = GRACE_SECONDS) -> None:
-    await d.db.write(
-        lambda c: c.execute(
-            text("UPDATE jobs SET changed_at = changed_at - :s, ranked_at = ranked_at - :s, run_at = run_at - :s"),
-            {"s": seconds},
-        )
-    )
+    await d.db.write(lambda c: c.execute(text(PASS_TIME), {"s": seconds}))
 
 
 async def test_the_gateway_died_between_commit_and_publish(tmp_path: Path) -> None:
@@ -47,6 +51,107 @@ async def test_the_gateway_died_between_commit_and_publish(tmp_path: Path) -> No
         taken = await d.take()
         assert taken is not None
         assert (taken[1].prompt_id, taken[1].attempt) == ("p", 1)
+
+
+async def test_a_token_on_its_way_is_not_missed(tmp_path: Path) -> None:
+    """A busy sender may need longer than the grace; each token put back would be one more for it to send."""
+    async with swept(tmp_path) as (d, bus, sweep):
+        bus.down = True
+        await d.jobs.submit(tenant=T, workflow=WORKFLOW, outputs=["1"], extra_data={})
+        await pass_time(d)
+        bus.down, send = False, bus.publish_token
+        gate = asyncio.Event()
+
+        async def slowly(pool: str, lane: str, token: Token) -> None:
+            await gate.wait()
+            await send(pool, lane, token)
+
+        bus.publish_token = slowly  # type: ignore[method-assign]
+        assert await sweep.run_once() == 0
+        gate.set()
+        taken = await d.take()
+        assert taken is not None
+        assert taken[0].token.epoch == 0
+
+
+async def test_only_the_last_of_a_jobs_errands_is_run(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, _sweep):
+        sent: list[str] = []
+
+        async def publish(_pool: str, _lane: str, token: Token) -> None:
+            sent.append(f"{token.id}.{token.epoch}")
+
+        async def purge(_pool: str, _lane: str, job_id: str) -> None:
+            sent.append(f"-{job_id}")
+
+        bus.publish_token, bus.purge = publish, purge  # type: ignore[method-assign]
+        a0, a1, b = (Released(id=i, pool="default", lane="any", epoch=e) for i, e in (("a", 0), ("a", 1), ("b", 0)))
+        d.release.publish([a0, b])
+        d.release.take_back([a0])
+        d.release.publish([a1])
+        d.release.take_back([b])
+        assert d.release.sending() == {"a", "b"}
+        await d.settle()
+        assert sent == ["a.1", "-b"]
+        d.release.publish([b])
+        await d.settle()
+        assert sent == ["a.1", "-b", "b.0"]
+
+
+async def test_a_token_that_can_never_be_sent_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, sweep):
+        send = bus.publish_token
+
+        async def stumble(pool: str, lane: str, token: Token) -> None:
+            bus.publish_token = send  # type: ignore[method-assign]
+            raise ValueError("a bug")
+
+        bus.publish_token = stumble  # type: ignore[method-assign]
+        first, second = await d.submit("p"), await d.submit("q")
+        assert set(await bus.pending("default")) == {second.id}
+        await pass_time(d)
+        assert await sweep.run_once() == 1
+        await d.settle()
+        assert set(await bus.pending("default")) == {first.id, second.id}
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_the_queue(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, _bus, _sweep):
+        d.release.window = 0
+        await d.submit("p")
+        d.release.window = 8
+        await pass_time(d, -3600)
+        await d.release.run_once()
+        taken = await d.take()
+        assert taken is not None
+        await d.end(*taken, outcome="returned")
+        await pass_time(d, -3600)
+        await d.release.run_once()
+        assert await d.take() is not None
+
+
+async def test_names_that_a_canceled_job_had_reserved_are_free_again(tmp_path: Path) -> None:
+    """A returned job has no attempt that counts, and is canceled with many others at once."""
+    async with swept(tmp_path) as (d, _bus, sweep):
+        await d.submit("p")
+        taken = await d.take()
+        assert taken is not None
+        reserve = Reserve(
+            id=taken[0].token.id, token=taken[1].token, call=0, subfolder="", prefix="a", extension=".png", count=1
+        )
+        assert (await d.attempts.reserve(reserve)).ok
+        await sweep._keep_house("default")
+        assert await d.db.read(reserved_names) == 1, "its job is still open"
+        d.release.window = 0
+        await d.end(*taken, outcome="returned")
+        assert await d.jobs.cancel_waiting(T, None) == 1
+        sweep._last_housekeeping = -1e9
+        await sweep._keep_house("default")
+        assert await d.db.read(reserved_names) == 0
+
+
+def reserved_names(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT count(*) FROM files WHERE size_bytes IS NULL")).scalar_one())
 
 
 async def test_a_lost_store_brings_every_open_job_back_in_its_order(tmp_path: Path) -> None:
