@@ -93,8 +93,8 @@ class Settings:
     def prepare_data_dir(self) -> None:
         """Makes the data directory with its folders. Raises Misconfigured where it cannot be written to."""
         try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts and pictures are nobody else's
             for folder in (
-                self.data_dir,
                 self.data_dir / "models" / "checkpoints",
                 self.data_dir / "work",
                 self.output_dir,

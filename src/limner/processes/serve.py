@@ -86,7 +86,9 @@ class _Tree:
             log.debug("nats-server", program=str(program), version=version)
             folder, log_file = settings.data_dir / "nats", settings.data_dir / "logs" / "nats-server.log"
             self._nats = NatsServer(program, folder=folder, log_file=log_file)
-            self._children.append(Child("nats-server", self._nats.command, stop_seconds=NATS_STOP_SECONDS))
+            self._children.append(
+                Child("nats-server", self._nats.command, stop_seconds=NATS_STOP_SECONDS, may_give_up=False)
+            )
             settings = dataclasses.replace(settings, nats_url=self._nats.url)
         env, number = settings.to_env(), self._listener.fileno()
         gateway = python_module("limner.processes.gateway", "--fd", str(number), "--parent", str(os.getpid()))

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,43 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     said = limner("run", workflow(tmp_path / "w.json"), "--server", "http://127.0.0.1:9")
     assert said.returncode == 1
     assert "no server answers on http://127.0.0.1:9" in said.stderr
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A web server that is no ComfyUI."""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+        self.wfile.write(b"<html>nothing here</html>")
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "1.color=7"]])
+def test_a_server_that_is_no_comfyui_is_told_in_one_line(tmp_path: Path, more: list[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        said = limner("run", workflow(tmp_path / "w.json"), "--server", url, *more)
+        server.shutdown()
+    assert said.returncode == 1
+    assert url in said.stderr
+    assert len(said.stderr.splitlines()) == 1
+
+
+def test_a_url_that_is_none_is_told(tmp_path: Path) -> None:
+    said = limner("run", workflow(tmp_path / "w.json"), "--server", "http://[::1")
+    assert (said.returncode, len(said.stderr.splitlines())) == (2, 1)
+
+
+def test_inputs_that_are_no_object_are_told(tmp_path: Path) -> None:
+    path = workflow(tmp_path / "w.json", **{"1": {"class_type": "EmptyImage", "inputs": []}})
+    said = limner("run", path, "--set", "1.color=2")
+    assert (said.returncode, len(said.stderr.splitlines())) == (2, 1)
 
 
 def test_an_open_address_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 
 from limner.processes.children import Child, how
 
@@ -52,6 +53,29 @@ async def test_a_child_that_says_it_is_misconfigured_is_not_tried_again(tmp_path
     async with asyncio.timeout(20):
         await child.gave_up.wait()
     assert len(await until_lines(tmp_path / "pids", 1)) == 1
+    await child.stop()
+
+
+async def test_an_exit_code_that_means_nothing_starts_it_again(tmp_path: Path) -> None:
+    """A panic of nats-server ends with the code that our own processes use for a wrong setting."""
+    child = Child("one", leaving_its_pid(tmp_path / "pids", "sys.exit(2)"), may_give_up=False)
+    child.start()
+    assert len(await until_lines(tmp_path / "pids", 2)) >= 2
+    assert not child.gave_up.is_set()
+    await child.stop()
+
+
+async def test_a_program_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    child = Child("one", [str(program), str(tmp_path / "pids")])
+    with structlog.testing.capture_logs() as told:
+        child.start()
+        async with asyncio.timeout(20):
+            while not any("not started" in str(entry.get("ended")) for entry in told):
+                await asyncio.sleep(0.005)
+    program.write_text('#!/bin/sh\necho $$ >> "$1"\nexec sleep 60\n')
+    program.chmod(0o700)
+    assert await until_lines(tmp_path / "pids", 1)
     await child.stop()
 
 
