@@ -295,6 +295,9 @@ def _failed(job: Job, told: Reported) -> Decision:
     if job.state is State.CANCELING:
         return _end(job, told, State.CANCELED)
     wait = backoff_seconds(job.attempts, told.jitter)
+    if error.get("code") == "worker_lost":  # only its engine, so that the worker could tell; it counts the same
+        job = replace(job, losses=job.losses + 1)
+        wait = 0.0 if job.losses == 1 else backoff_seconds(job.losses - 1, told.jitter)
     again = replace(_back(job), token=None, worker=None, delivery=None)
     return _with(again, Accepted(), AttemptEnded(outcome="failed"), *_purge(job), RunAfter(seconds=wait))
 

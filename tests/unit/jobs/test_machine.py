@@ -255,6 +255,15 @@ def test_retryable_failures_back_off_and_then_fail_for_good() -> None:
     assert (current.state, current.attempts) == (State.FAILED, MAX_ATTEMPTS)
 
 
+def test_a_lost_engine_that_its_worker_reports_counts_as_a_lost_worker() -> None:
+    lost = failure(retryable=True, code="worker_lost")
+    first = decide(running(), lost)
+    assert (first.job.state, first.job.losses, only(first, RunAfter).seconds) == (State.QUEUED, 1, 0.0)
+    second = decide(running(attempts=2, losses=1), lost)
+    assert (second.job.losses, only(second, RunAfter).seconds) == (2, 5.0)
+    assert decide(running(attempts=MAX_ATTEMPTS, losses=2), lost).job.state is State.FAILED
+
+
 def test_a_reported_failure_gives_the_lease_up() -> None:
     decision = decide(running(), failure(retryable=True))
     assert (decision.job.state, decision.job.epoch, decision.job.token) == (State.QUEUED, 1, None)
