@@ -53,13 +53,13 @@ def test_a_byte_order_mark_does_not_matter() -> None:
     assert parse(b"\xef\xbb\xbf{}") == {}
 
 
-async def test_of_a_body_without_end_no_more_is_taken_than_json_may_have() -> None:
+async def test_of_a_long_body_no_more_is_taken_than_json_may_have() -> None:
     taken = 0
 
     async def receive() -> Message:
         nonlocal taken
         taken += 1
-        return {"type": "http.request", "body": b" " * 2**20, "more_body": True}
+        return {"type": "http.request", "body": b" " * 2**20, "more_body": taken < 40}
 
     request = Request({"type": "http", "method": "POST", "headers": []}, receive)
     with pytest.raises(PayloadTooLarge, match="Maximum request body size 16777216 exceeded"):
