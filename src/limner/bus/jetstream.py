@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import json
 import re
+import secrets
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import nats.errors
@@ -32,6 +34,7 @@ SECOND = 10**9  # JetStream counts in nanoseconds
 ACK_WAIT_SECONDS = 15
 ANSWER_SECONDS = 2.0
 WORKER_SECONDS = 15
+AGAIN_SECONDS = 1.0
 
 NO_SUCH_STREAM = 10059
 OTHER_SETTINGS = 10058
@@ -112,7 +115,7 @@ class JetStreamBus:
             "reconnected_cb": self._on_reconnected,
         }
         self._last_error = ""
-        self._name = name
+        self._takes = f"{name}-{secrets.token_hex(4)}"  # a process that is started again bears its old name
         self._replicas = replicas
         self._streams: set[str] = set()
         self._lanes: set[tuple[str, str]] = set()
@@ -121,6 +124,7 @@ class JetStreamBus:
         self._subscriptions: list[_Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._connecting: asyncio.Task[None] | None = None
+        self._closing = False
 
     @classmethod
     async def connect(
@@ -172,7 +176,10 @@ class JetStreamBus:
         present = await self._request(f"{API}.DIRECT.GET.{stream}.{subject}", b"")
         if _status(present) is None and Token.decode(present.data).epoch >= token.epoch:
             return False
-        await self._api(f"STREAM.PURGE.{stream}", {"filter": subject})
+        try:
+            await self._api(f"STREAM.PURGE.{stream}", {"filter": subject})
+        except _Refused as error:
+            raise Unavailable(f"JetStream did not remove an older token of job {token.id}: {error}") from error
         return True
 
     async def purge(self, pool: str, lane: str, job_id: str) -> None:
@@ -219,7 +226,7 @@ class JetStreamBus:
             message = await self._puller.pull(f"{API}.CONSUMER.MSG.NEXT.{subjects.stream(pool)}.{lane}")
         except nats.errors.Error as error:
             raise Unavailable(f"No token came from lane {lane}: {_words(error)}") from error
-        return None if message is None else _Delivery(message, self._name)
+        return None if message is None else _Delivery(message, self._takes)
 
     async def _other_lanes(self, pool: str, lanes: Sequence[str]) -> list[str]:
         """Lanes with tokens beside the given ones, that of the oldest job first (ids rise with time)."""
@@ -309,6 +316,7 @@ class JetStreamBus:
         return sorted(beats, key=lambda beat: beat.worker)
 
     async def close(self) -> None:
+        self._closing = True
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -323,9 +331,42 @@ class JetStreamBus:
     # ---- the connection
 
     async def _connect(self) -> None:
-        await self._nc.connect(**self._settings)
+        """Returns once connected. Raises only what the client says to a URL that it cannot read."""
+        while True:
+            client = self._nc
+            try:
+                await client.connect(**self._settings, closed_cb=partial(self._on_closed, client))
+                break
+            except Exception:
+                if not client.servers:
+                    raise
+                log.exception("NATS could not be connected, for no known reason")
+            self._begin_anew()
+            await asyncio.gather(client.close(), return_exceptions=True)
+            await asyncio.sleep(AGAIN_SECONDS)
         for subscription in self._subscriptions:
-            await subscription.begin(self._nc)
+            await subscription.begin(client)
+
+    async def _on_closed(self, client: Client) -> None:
+        """The client gives up for good on some errors that the server tells, as "maximum connections exceeded"."""
+        if self._closing or client is not self._nc:
+            return
+        log.error("the connection to NATS was closed; a new one follows", error=str(client.last_error))
+        await asyncio.sleep(AGAIN_SECONDS)
+        if not self._closing:
+            self._begin_anew()
+            self._connecting = asyncio.create_task(self._connect_again(), name="limner-bus-connect")
+
+    async def _connect_again(self) -> None:
+        await self._connect()
+        await self._on_reconnected()
+
+    def _begin_anew(self) -> None:
+        """A client that was closed is of no use any more."""
+        self._nc = Client()
+        self._puller = _Puller(self._nc)
+        for subscription in self._subscriptions:
+            subscription.forget()
 
     async def _listen(self, subscription: _Subscription) -> Subscription:
         """Begins now, or with the first connection. After a reconnect the client subscribes again by itself."""
@@ -344,6 +385,8 @@ class JetStreamBus:
         self._last_error = ""
         log.info("NATS is back")
         self._forget_layout()
+        for subscription in self._subscriptions:  # those that could not begin when they were asked for
+            await subscription.begin(self._nc)
         for wake in self._wakes.values():
             await wake.hear("", b"")
 
@@ -554,8 +597,12 @@ class _Subscription:
         try:
             self._inner = await client.subscribe(self._subject, queue=self._queue_group, cb=self._hear)
             await client.flush(timeout=2)  # known to the server before anybody relies on it
-        except (TimeoutError, nats.errors.Error) as error:
+        except (OSError, nats.errors.Error) as error:
             log.warning("a subscription begins with the next connection", subject=self._subject, error=_words(error))
+
+    def forget(self) -> None:
+        """Its client is gone: it begins again with the next."""
+        self._inner = None
 
     async def stop(self) -> None:
         self._stopped = True

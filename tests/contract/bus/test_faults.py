@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from limner.bus.jetstream import JetStreamBus
 from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Token
 from limner.errors import Misconfigured, Unavailable
+from tests.support.durable import until
 from tests.support.nats import NatsServer
 
 POOL = "default"
@@ -136,6 +138,97 @@ async def test_a_bus_may_be_opened_before_its_server(server: NatsServer) -> None
     await reconnected(bus)
     assert (await bus.request("limner.test.ask", Claim(id="j", epoch=0, worker="w", delivery="d"), Claimed, 5)).ok
     await bus.close()
+
+
+async def test_a_connection_that_is_closed_for_good_is_followed_by_a_new_one(bus: JetStreamBus) -> None:
+    """On some errors that the server tells, the client never tries again."""
+
+    async def answer(body: bytes) -> Message:
+        return Claimed(ok=True, reason="here")
+
+    await bus.serve("limner.test.ask", "group", answer)
+    assert await bus.pull(POOL, ("any",)) is None
+    await bus._nc._process_err("'maximum connections exceeded'")
+    await until(lambda: not bus.connected)
+    assert await bus.wait_wake(POOL, 20) == "", "wakes may have been lost before"
+    await reconnected(bus)
+    claim = Claim(id="j", epoch=0, worker="w", delivery="d")
+    assert (await bus.request("limner.test.ask", claim, Claimed, 5)).reason == "here"
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    assert await bus.wait_wake(POOL, 5) == "any"
+    assert await bus.pull(POOL, ("any",)) is not None
+
+
+async def test_a_server_that_talks_nonsense_is_tried_again(server: NatsServer) -> None:
+    server.kill()
+    met = asyncio.Event()
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"INFO\r\n")
+        writer.close()
+        met.set()
+
+    nonsense = await asyncio.start_server(talk, "127.0.0.1", server._port)
+    bus = await JetStreamBus.connect(server.url, name="early", wait_seconds=0.2)
+    await asyncio.wait_for(met.wait(), 10)
+    nonsense.close()
+    await nonsense.wait_closed()
+    await server.start()
+    await reconnected(bus)
+    await bus.close()
+
+
+async def test_a_subscription_that_could_not_begin_does_with_the_next_connection(
+    server: NatsServer, bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object, **_more: object) -> None:
+        raise ConnectionResetError
+
+    async def answer(body: bytes) -> Message:
+        return Claimed(ok=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bus._nc, "subscribe", fail)
+        await bus.serve("limner.test.ask", "group", answer)
+    server.kill()
+    await server.start()
+    await reconnected(bus)
+    assert (await bus.request("limner.test.ask", Claim(id="j", epoch=0, worker="w", delivery="d"), Claimed, 5)).ok
+
+
+async def test_a_delivery_to_a_process_started_again_is_another_one(
+    server: NatsServer, bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed server may have forgotten how often it had delivered a token, and a worker keeps its name."""
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    first = await bus.pull(POOL, ("any",))
+    assert first is not None
+
+    async def the_same(_subject: str) -> object:
+        return first._message  # type: ignore[attr-defined]
+
+    again = await JetStreamBus.connect(server.url, name="test")
+    monkeypatch.setattr(again._puller, "pull", the_same)
+    monkeypatch.setattr(bus._puller, "pull", the_same)
+    for taker, same in ((again, False), (bus, True)):
+        second = await taker.pull(POOL, ("any",))
+        assert second is not None
+        assert (second.id == first.id) is same
+    await again.close()
+
+
+async def test_a_token_that_jetstream_does_not_remove_is_told_as_unavailable(
+    bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    ask = bus._api
+
+    async def refuse(subject: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await ask(subject.replace("STREAM.PURGE.", "STREAM.PURGE.NO_"), body)
+
+    monkeypatch.setattr(bus, "_api", refuse)
+    with pytest.raises(Unavailable, match="older token"):
+        await bus.publish_token(POOL, "any", Token(id="j", epoch=1))
 
 
 @pytest.mark.parametrize("url", ["nats://secret@h:notaport", "nats://u:secret@h:70000000"])
