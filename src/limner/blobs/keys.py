@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
+TENANTS = "t"
+"""The folder of all tenants' folders."""
+
+
+def job_prefix(tenant: str, job_id: str, created_at: datetime) -> str:
+    """What the keys of all of a job's outputs start with, final `/` included."""
+    day = created_at.astimezone(UTC)
+    return f"{TENANTS}/{tenant}/jobs/{day:%Y/%m/%d}/{job_id}/"
+
 
 def attempt_prefix(tenant: str, job_id: str, token: str, created_at: datetime) -> str:
     """What the keys of one attempt's outputs start with, final `/` included."""
-    day = created_at.astimezone(UTC)
-    return f"t/{tenant}/jobs/{day:%Y/%m/%d}/{job_id}/{token}/"
+    return f"{job_prefix(tenant, job_id, created_at)}{token}/"
 
 
 def output_key(prefix: str, number: int, extension: str) -> str:
@@ -18,10 +26,15 @@ def output_key(prefix: str, number: int, extension: str) -> str:
 
 
 def input_key(tenant: str, sha256: str) -> str:
-    return f"t/{tenant}/inputs/{sha256}"
+    return f"{TENANTS}/{tenant}/inputs/{sha256}"
+
+
+def temp_prefix(tenant: str) -> str:
+    """What the keys of a tenant's temp files start with, final `/` included."""
+    return f"{TENANTS}/{tenant}/temp/"
 
 
 def temp_key(tenant: str, subfolder: str, filename: str) -> str:
     """Temp files have no row in SQL; their name alone leads to them."""
     name = f"{subfolder}/{filename}"
-    return f"t/{tenant}/temp/{hashlib.sha256(name.encode()).hexdigest()}"
+    return f"{temp_prefix(tenant)}{hashlib.sha256(name.encode()).hexdigest()}"

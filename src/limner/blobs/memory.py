@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from limner.errors import Conflict, NotFound
@@ -12,6 +13,7 @@ from limner.errors import Conflict, NotFound
 class MemoryStore:
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
+        self._written_at: dict[str, datetime] = {}
 
     async def put(
         self,
@@ -25,6 +27,7 @@ class MemoryStore:
         if create and key in self._blobs:
             raise Conflict(f"There is a blob {key} already.", key=key)
         self._blobs[key] = body
+        self._written_at[key] = datetime.now(UTC)
 
     async def get(self, key: str) -> bytes:
         try:
@@ -46,9 +49,16 @@ class MemoryStore:
     async def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._blobs.pop(key, None)
+            self._written_at.pop(key, None)
 
-    async def list(self, prefix: str) -> list[str]:
-        return sorted(key for key in self._blobs if key.startswith(prefix.rstrip("/") + "/"))
+    async def list(self, prefix: str, *, before: datetime | None = None) -> list[str]:
+        under = (key for key in self._blobs if key.startswith(prefix.rstrip("/") + "/"))
+        return sorted(key for key in under if before is None or self._written_at[key] < before)
+
+    async def folders(self, prefix: str) -> Sequence[str]:
+        parts = len(prefix.rstrip("/").split("/"))
+        found = (key.split("/") for key in await self.list(prefix))
+        return sorted({key[parts] for key in found if len(key) > parts + 1})
 
     def local_path(self, key: str) -> Path | None:  # noqa: ARG002 - the port's signature
         return None

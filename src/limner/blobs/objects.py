@@ -6,7 +6,8 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -104,13 +105,21 @@ class ObjectStore:
                 if not isinstance(plain, NotFound):
                     raise plain from error
 
-    async def list(self, prefix: str) -> list[str]:
+    async def list(self, prefix: str, *, before: datetime | None = None) -> list[str]:
         try:
             pages = obstore.list(self._store, prefix=prefix.rstrip("/"), chunk_size=1000)
-            found = [str(meta["path"]) async for page in pages for meta in page]
+            metas = [meta async for page in pages for meta in page]
+            found = [str(meta["path"]) for meta in metas if before is None or meta["last_modified"] < before]
         except (BaseError, OSError) as error:
             raise _plain(error, prefix) from error
         return sorted(key for key in found if not key.rsplit("/", 1)[-1].startswith("."))
+
+    async def folders(self, prefix: str) -> Sequence[str]:
+        try:
+            found = await obstore.list_with_delimiter_async(self._store, prefix=prefix.rstrip("/"))
+        except (BaseError, OSError) as error:
+            raise _plain(error, prefix) from error
+        return sorted(str(folder).rstrip("/").rsplit("/", 1)[-1] for folder in found["common_prefixes"])
 
     def local_path(self, key: str) -> Path | None:
         return None if self._folder is None else self._local(key)
@@ -124,9 +133,11 @@ def _write_local(path: Path, data: bytes | Path, create: bool, durable: bool) ->
     """obstore's own writing does not sync the file before it appears under its name."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write(part, data, durable)
+            try:
+                _write(part, data, durable)
+            except FileNotFoundError:  # another's delete may remove a folder that is empty as soon as it was made
+                _write(part, data, durable)
             if create:
                 _name_first(part, path)
             else:
@@ -140,6 +151,7 @@ def _write_local(path: Path, data: bytes | Path, create: bool, durable: bool) ->
 
 
 def _write(path: Path, data: bytes | Path, durable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         if isinstance(data, Path):
             with data.open("rb") as source:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -38,8 +39,12 @@ class BlobStore(Protocol):
         """Missing keys are no fault."""
         ...
 
-    async def list(self, prefix: str) -> list[str]:
-        """All keys under a folder-like prefix, sorted."""
+    async def list(self, prefix: str, *, before: datetime | None = None) -> list[str]:
+        """All keys under a folder-like prefix, sorted; with `before` those last written before that time."""
+        ...
+
+    async def folders(self, prefix: str) -> Sequence[str]:
+        """The next parts of the keys under a folder-like prefix, sorted; not those of blobs right under it."""
         ...
 
     def local_path(self, key: str) -> Path | None:

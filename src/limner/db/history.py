@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text
 
-from limner.db.rows import JOB, REQUEST, RESULT, to_job
+from limner.db.rows import JOB, REQUEST, RESULT, time_of, to_job
 from limner.db.scope import of
 from limner.db.tables import job_requests, job_results, jobs
 from limner.jobs.model import Job
@@ -47,6 +49,36 @@ def hide(connection: Connection, tenant: str, prompt_ids: Sequence[str] | None) 
     if prompt_ids is not None:
         statement = statement.where(jobs.c.prompt_id.in_(prompt_ids))
     return connection.execute(statement.values(hidden=True)).rowcount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """An ended job with attempts that came to nothing; `token` is that of the attempt which ended it, if one did."""
+
+    id: str
+    tenant: str
+    token: str | None
+    created_at: datetime
+    ended_at: float
+
+
+_TRIED = text(
+    """
+    SELECT id, tenant, token, created_at, ended_at FROM jobs
+    WHERE ended_at > :after AND ended_at <= limner_now() - :age
+        AND (SELECT count(*) FROM attempts WHERE attempts.job = jobs.seq) > CASE WHEN token IS NULL THEN 0 ELSE 1 END
+    ORDER BY ended_at
+    """
+)
+
+
+def tried(connection: Connection, *, after: float, age_seconds: float) -> list[Tried]:
+    """Jobs that have left something of lost attempts, ended later than `after` and for at least that long."""
+    rows = connection.execute(_TRIED, {"after": after, "age": age_seconds})
+    return [
+        Tried(id=row.id, tenant=row.tenant, token=row.token, created_at=time_of(row.created_at), ended_at=row.ended_at)
+        for row in rows
+    ]
 
 
 _FORGET = text(

@@ -1,4 +1,4 @@
-"""All of dispatch in one gateway: the releaser, the sweep and the answers to workers."""
+"""All of dispatch in one gateway: the releaser, the sweep, the collector and the answers to workers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from limner import logs
+from limner.blobs.port import BlobStore
 from limner.bus.port import Bus, Subscription
 from limner.db.session import Database
+from limner.dispatch.collect import COLLECT_SECONDS, Collector
 from limner.dispatch.releaser import RELEASE_SECONDS, release_quietly
 from limner.dispatch.rpc import serve_workers
 from limner.dispatch.sweep import Sweep
@@ -24,12 +26,23 @@ SWEEP_SECONDS = 1.0
 class Dispatcher:
     """Any number of gateways may run one each: every step is a compare-and-set."""
 
-    def __init__(self, db: Database, bus: Bus, release: Release, attempts: Attempts, catalogues: Catalogues) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        release: Release,
+        attempts: Attempts,
+        catalogues: Catalogues,
+        *,
+        blobs: BlobStore | None = None,
+    ) -> None:
+        """blobs: the store to be kept clear of what is needed no more; without it nothing there is touched."""
         self._bus = bus
         self._release = release
         self._attempts = attempts
         self._catalogues = catalogues
         self._sweep = Sweep(db, bus, release)
+        self._collector = None if blobs is None else Collector(db, blobs)
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -42,6 +55,10 @@ class Dispatcher:
                 _every(RELEASE_SECONDS, lambda: release_quietly(self._release)), name="limner-releaser"
             ),
         ]
+        if self._collector is not None:
+            self._tasks.append(
+                asyncio.create_task(_every(COLLECT_SECONDS, self._collector.run), name="limner-collector")
+            )
 
     async def stop(self) -> None:
         """Ends at the next step; what is on its way is finished by another gateway, or by the next start."""

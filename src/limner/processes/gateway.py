@@ -61,7 +61,7 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
     blobs, presence = ObjectStore(settings.store_url), Presence()
     release, catalogues = Release(database, bus, pool=settings.pool), Catalogues(database, bus)
     attempts = Attempts(database, bus, release, presence, existing_number=_existing_number(settings.output_dir))
-    dispatcher = Dispatcher(database, bus, release, attempts, catalogues)
+    dispatcher = Dispatcher(database, bus, release, attempts, catalogues, blobs=blobs)
     try:
         await dispatcher.start()
         yield Services(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,39 @@ async def test_keys_are_listed_by_folder(store: BlobStore) -> None:
     assert await store.list("t/none") == []
     await store.delete(["t/a/1", "t/a/b/2"])
     assert await store.list("t") == ["t/ab/3"]
+
+
+async def test_keys_are_listed_by_age(store: BlobStore) -> None:
+    await store.put("t/a/1", b"x")
+    assert await store.list("t/a", before=datetime.now(UTC) - timedelta(seconds=60)) == []
+    assert await store.list("t/a", before=datetime.now(UTC) + timedelta(seconds=60)) == ["t/a/1"]
+
+
+async def test_folders_are_listed_by_themselves(store: BlobStore) -> None:
+    for key in ("t/b/1", "t/a/x/2", "t/a/y/3", "t/c", "u/d/4"):
+        await store.put(key, b"x")
+    assert await store.folders("t") == ["a", "b"]
+    assert await store.folders("t/a") == ["x", "y"]
+    assert await store.folders("none") == []
+
+
+async def test_a_folder_that_is_removed_just_after_it_was_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting the last blob of a folder removes it, maybe while another is about to be written there."""
+    store = ObjectStore(tmp_path.as_uri())
+    mkdir, removed = Path.mkdir, []
+
+    def mkdir_in_vain(folder: Path, *arguments: Any, **more: Any) -> None:
+        mkdir(folder, *arguments, **more)
+        if folder.name == "t" and not removed:
+            removed.append(folder)
+            folder.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_in_vain)
+    await store.put("t/1", b"x")
+    assert await store.get("t/1") == b"x"
+    assert removed
 
 
 async def test_only_a_folder_has_local_paths(store: BlobStore) -> None:
