@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -50,7 +52,21 @@ async def answer(settings: Settings, listener: socket.socket) -> None:
             ws_per_message_deflate=False,  # small frames, mostly over loopback: it costs more than it saves
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        await uvicorn.Server(config).serve(sockets=[listener])
+        # uvicorn raises the signal again once it has stopped: it must not end us before our own clean-up
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        await _Server(config, services).serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says on connections that are still open that it is going, so that nobody sends more over them."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._services.draining.set()
+        super().handle_exit(sig, frame)
 
 
 @asynccontextmanager
