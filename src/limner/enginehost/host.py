@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from itertools import count
 from pathlib import Path
@@ -61,6 +62,7 @@ class Loaded:
     models: Models
     services: Mapping[type, Any] = field(default_factory=dict)
     preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
+    computing: Callable[[], AbstractContextManager[object]] = nullcontext  # what nodes run in
 
 
 class Host:
@@ -72,7 +74,11 @@ class Host:
         self._load = load
         self._work: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._waiting: set[int] = set()  # runs not begun yet; whoever takes one out has to end it
         self._stopped: set[int] = set()
+        self._previews = False
+        self._announcing = threading.Lock()
+        self._models: Models | None = None
         self._info: EngineInfo | None = None
         self._ctx: RunContext | None = None
         self._ready = False
@@ -82,12 +88,16 @@ class Host:
         self.announce()
         threading.Thread(target=self._read, name="supervisor", daemon=True).start()
         loaded = self._load()
+        self._models = loaded.models
         self._ready = True
         self.announce()
         frame = self._first_work(loaded)
         while True:
             if frame.kind == protocol.RUN:
-                self._run(loaded, RunRequest(**{k: v for k, v in frame.header.items() if k != "kind"}))
+                request = RunRequest(**{k: v for k, v in frame.header.items() if k != "kind"})
+                if self._takes(request.run):
+                    self._run(loaded, request)
+                self._stopped.discard(request.run)
             elif frame.kind == protocol.RETRACT:
                 loaded.executor.retract()
             else:
@@ -106,11 +116,12 @@ class Host:
         return self._work.get()
 
     def announce(self) -> None:
-        """Sends the engine's info if it is not what the supervisor last heard."""
-        info = self._describe(self._ready)
-        if info != self._info:
-            self._info = info
-            self._channel.send({"kind": protocol.INFO, **asdict(info)})
+        """Sends the engine's info if it is not what the supervisor last heard. Both threads do, one at a time."""
+        with self._announcing:
+            info = self._describe(self._ready)
+            if info != self._info:
+                self._info = info
+                self._channel.send({"kind": protocol.INFO, **asdict(info)})
 
     def _read(self) -> None:
         """The second thread. A supervisor that is gone takes the engine with it, whatever a node is doing."""
@@ -121,19 +132,42 @@ class Host:
 
     def _take(self, frame: Frame) -> None:
         match frame.kind:
+            case protocol.RUN:
+                self._previews = frame.header["previews"]
+                self._waiting.add(frame.header["run"])
+                if frame.header["interrupted"]:
+                    self._stop(frame.header["run"])
+                self._work.put(frame)
             case protocol.INTERRUPT:
-                self._stopped.add(frame.header["run"])
+                self._stop(frame.header["run"])
             case protocol.RESERVED:
                 self._answers.put(frame)
             case protocol.WATCH:
+                self._previews = frame.header["previews"]
                 if self._ctx is not None:
-                    self._ctx.previews = frame.header["previews"]
+                    self._ctx.previews = self._previews
             case _:
                 self._work.put(frame)
 
+    def _takes(self, run: int) -> bool:
+        """Whether this thread is the one to end the run. `remove` is one step: it works for one thread only."""
+        try:
+            self._waiting.remove(run)
+        except KeyError:
+            return False
+        return True
+
+    def _stop(self, run: int) -> None:
+        """A run that has not begun ends here and now: the main thread may import libraries for seconds."""
+        self._stopped.add(run)
+        if self._takes(run):
+            now = round(time.time() * 1000)
+            started = {"kind": protocol.EVENT, "run": run, "event": RunStarted.__name__, "data": {"timestamp_ms": now}}
+            end = RunInterrupted(node=NodeRef.plain(""), node_type="", executed=(), timestamp_ms=now)
+            self._channel.hold(started)
+            self._channel.send(_ended(run, RunResult(end=end), [], self._models.resident() if self._models else []))
+
     def _run(self, loaded: Loaded, request: RunRequest) -> None:
-        if request.interrupted:
-            self._stopped.add(request.run)
         calls = count(1)  # the same in every attempt, so that a second one gets the first one's names
 
         def ask(subfolder: str, prefix: str, extension: str, number: int) -> list[dict[str, str]]:
@@ -151,19 +185,20 @@ class Host:
             services=loaded.services,
             previews=request.previews,
         )
+        self._ctx.previews = self._previews  # somebody may have come to look since the request was sent
         try:
-            result = loaded.executor.run(
-                workflow=request.workflow,
-                outputs=request.outputs,
-                ctx=self._ctx,
-                emit=lambda event: self._emit(request.run, event, files),
-                interrupted=lambda: request.run in self._stopped,
-            )
+            with loaded.computing():
+                result = loaded.executor.run(
+                    workflow=request.workflow,
+                    outputs=request.outputs,
+                    ctx=self._ctx,
+                    emit=lambda event: self._emit(request.run, event, files),
+                    interrupted=lambda: request.run in self._stopped,
+                )
         except Exception as error:  # no node's fault: those are results. The engine lives on
             result = RunResult(end=_stumbled(error))
         finally:
             self._ctx = None
-        self._stopped.discard(request.run)
         self._channel.send(_ended(request.run, result, files.written(), loaded.models.resident()))
 
     def _emit(self, run: int, event: Event, files: RunFiles) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from limner.engine.cache import OutputCache
 from limner.engine.executor import Executor
 from limner.enginehost.describe import Describer
@@ -26,4 +28,5 @@ def load(folders: ModelFolders, describer: Describer) -> Loaded:
         models=models,
         services={ModelLibrary: models},
         preload=models.preload,
+        computing=torch.inference_mode,
     )

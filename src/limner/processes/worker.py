@@ -7,11 +7,9 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
-from pathlib import Path
 
 from limner import logs
 from limner.blobs.objects import ObjectStore
@@ -22,6 +20,7 @@ from limner.settings import Settings
 from limner.worker.engines.own import OwnEngine, engine_command
 from limner.worker.loop import Worker, WorkerConfig
 from limner.worker.orphans import watch_parent
+from limner.worker.scratch import scratch_folder
 
 log = logs.get("worker")
 
@@ -31,10 +30,16 @@ async def work(settings: Settings) -> None:
     if not settings.nats_url:
         raise Misconfigured("a worker needs LIMNER_NATS_URL: the NATS that its gateways use")
     worker_id = settings.worker_id or _own_id()
-    scratch = _scratch(settings, worker_id)
-    config = WorkerConfig(id=worker_id, pool=settings.pool, scratch=scratch, output=settings.output_dir)
+    settings.prepare_data_dir()
+    with scratch_folder(settings.data_dir / "work", worker_id) as scratch:
+        await _serve(
+            settings, WorkerConfig(id=worker_id, pool=settings.pool, scratch=scratch, output=settings.output_dir)
+        )
+
+
+async def _serve(settings: Settings, config: WorkerConfig) -> None:
     bus = await JetStreamBus.connect(
-        settings.nats_url, name=worker_id, inbox_prefix=f"_INBOX.{worker_id}", wait_seconds=0.5
+        settings.nats_url, name=config.id, inbox_prefix=f"_INBOX.{config.id}", wait_seconds=0.5
     )
     try:
         engine = OwnEngine(engine_command(settings.models))
@@ -47,7 +52,6 @@ async def work(settings: Settings) -> None:
         await worker.run()
     finally:
         await bus.close()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def run(settings: Settings) -> None:
@@ -69,15 +73,6 @@ def _own_id() -> str:
     """Names the machine, and differs for every start."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
     return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
-
-
-def _scratch(settings: Settings, worker_id: str) -> Path:
-    """An empty folder of this worker's own; what a killed one left there goes."""
-    settings.prepare_data_dir()
-    folder = settings.data_dir / "work" / worker_id
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any, Literal
 
+from limner import logs
 from limner.bus.messages import Claimed, Done, Reserve
 from limner.enginehost.protocol import RunRequest
 from limner.errors import BadName, LimnerError, Unavailable
@@ -13,6 +14,8 @@ from limner.worker.engines.port import Engine, EngineEvent, EngineLost, RunEnded
 from limner.worker.events import EventStream, failure
 from limner.worker.files import JobFiles
 from limner.worker.gateway import Gateways
+
+log = logs.get("worker")
 
 Stop = Literal["interrupted", "returned"]
 """Why a run is stopped: a caller asked, or the worker is going away."""
@@ -40,6 +43,7 @@ class Attempt:
         self._events = events
         self._files = files
         self._stop: Stop | None = None
+        self._watched = claimed.watched
 
     async def run(self) -> Done:
         """Runs the job to some end, whatever that is, and gives the report of it."""
@@ -49,9 +53,7 @@ class Attempt:
         except LimnerError as error:
             ended = self._fault(error)
         except OSError as error:  # this machine's disk is full, or has a fault
-            ended = failure(Unavailable(f"the worker could not keep the job's files: {error}"))
-        finally:
-            self._files.clean()
+            ended = self._fault(Unavailable(f"the worker could not keep the job's files: {error}"))
         return self._report(ended, duration_ms=round((time.monotonic() - begin) * 1000))
 
     async def stop(self, why: Stop) -> None:
@@ -60,12 +62,16 @@ class Attempt:
         await self._engine.interrupt()
 
     async def watch(self) -> None:
+        """Somebody looks from now on."""
+        self._watched = True
         await self._engine.watch(True)
 
     async def event(self, event: EngineEvent) -> None:
         """Files go up before the event that names them: who hears of a picture can get it."""
         if event.files:
             await self._files.store(event.files)
+        if event.kind == "Warned":
+            log.warning("a node warns", job_id=self.job_id, node_id=event.data["node"]["id"], text=event.data["text"])
         await self._events.publish(event)
 
     async def reserve(self, wanted: Wanted) -> list[dict[str, str]]:
@@ -96,7 +102,7 @@ class Attempt:
             extra_data=self.claimed.extra_data,
             inputs=inputs,
             folder=str(self._files.folder),
-            previews=self.claimed.watched,
+            previews=self._watched,
             interrupted=self._stop is not None,
         )
         ended = await self._engine.run(request, self)
@@ -104,8 +110,8 @@ class Attempt:
         return ended
 
     def _fault(self, error: LimnerError) -> RunEnded:
-        """An engine that was lost while it was asked to stop has stopped."""
-        if self._stop is not None and isinstance(error, EngineLost):
+        """A run that was asked to stop has stopped, also where its engine was lost or nobody answered any more."""
+        if self._stop is not None and isinstance(error, EngineLost | Unavailable):
             node: dict[str, Any] = error.details.get("node", {})
             return RunEnded(
                 outcome="interrupted",

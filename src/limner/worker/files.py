@@ -31,6 +31,7 @@ class JobFiles:
         self._scratch = scratch
         self._output = output
         self._keys: dict[tuple[str, str], str] = {}
+        self._unshown: list[tuple[str, Path, dict[str, str]]] = []
         self.stored: list[dict[str, Any]] = []
 
     @property
@@ -65,6 +66,16 @@ class JobFiles:
             else:
                 await self._store_output(path, file)
 
+    async def show(self) -> None:
+        """Puts the stored outputs into the readable folder, if one is kept.
+
+        To be called once the attempt's report was accepted: before that, another attempt's files may be the job's.
+        """
+        if self._output is not None:
+            for key, path, file in self._unshown:
+                await self._show(key, path, file, self._output)
+        self._unshown.clear()
+
     def clean(self) -> None:
         """Removes the scratch folder, if the job had one."""
         for folder in (self.folder, self._scratch / "in", self._scratch):
@@ -82,8 +93,7 @@ class JobFiles:
         await self._put(key, small if small is not None else path)
         told = {name: file[name] for name in ("filename", "subfolder", "type")}
         self.stored.append({"key": key, **told, "size_bytes": size, "sha256": digest})
-        if self._output is not None:
-            await self._show(key, path, file, self._output)
+        self._unshown.append((key, path, file))
 
     async def _put(self, key: str, data: bytes | Path, *, durable: bool = True) -> None:
         """Uploads, and again after a pause where the store does not answer; the last time its fault comes out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ log = logs.get("worker")
 POLL_SECONDS = 1.0  # a wake can be lost
 PAUSE_SECONDS = 0.2
 LONGEST_RESTART_PAUSE_SECONDS = 30.0
+MOST_EARLY_CONTROLS = 32
 FAREWELL_SECONDS = 8.0  # how long a worker that is stopping waits for a gateway to take its last report
 
 
@@ -55,6 +57,7 @@ class Worker:
         self._pulse = Pulse(bus, self._heartbeat)
         self._offers = Offers(self._gateways, worker=config.id, pool=config.pool)
         self._attempt: Attempt | None = None
+        self._early: deque[Control] = deque(maxlen=MOST_EARLY_CONTROLS)
         self._runs = 0
         self._resident: list[str] = []
         self._draining = asyncio.Event()
@@ -137,10 +140,11 @@ class Worker:
             await self._work(delivery)
 
     async def _work(self, delivery: Delivery) -> None:
-        """Claims and runs the token's job, reports how it ended, and then lets the token go."""
+        """Claims the token's job, runs it, reports how it ended, and then lets the token go."""
         job_id = delivery.token.id
-        try:
-            claimed = await self._gateways.claim(delivery, go_on=lambda: not self._draining.is_set())
+        self._early.clear()
+        try:  # also while it drains: a job that was granted has to be returned, or it counts as lost
+            claimed = await self._gateways.claim(delivery, go_on=lambda: not self._farewell_over)
         except Unavailable:
             await self._give_back(delivery)
             return
@@ -148,18 +152,30 @@ class Worker:
             log.debug("claim refused", job_id=job_id, reason=claimed.reason)
             await self._ack(delivery)
             return
-        done = await self._run_job(job_id, claimed)
+        self._runs += 1
+        files = JobFiles(self._blobs, claimed, self._config.scratch / f"{job_id}-{self._runs}", self._config.output)
+        try:
+            done = await self._run_job(job_id, claimed, files)
+            if done.outcome == "returned" or (done.error or {}).get("retryable"):
+                await self._engine.retract()  # the job runs again: what it has saved so far is not its result
+            await self._hand_in(delivery, done, files)
+        finally:
+            files.clean()
+
+    async def _hand_in(self, delivery: Delivery, done: Done, files: JobFiles) -> None:
         try:
             settled = await self._report(done)
         except Unavailable as error:
-            log.warning("an attempt could not be reported", job_id=job_id, error=error.message)
+            log.warning("an attempt could not be reported", job_id=done.id, error=error.message)
             await self._give_back(delivery)
             return
         if settled.ok:
+            if done.outcome != "returned":
+                await files.show()
             self._later(self._ack(delivery))
             return
         # Another worker may hold the token by now: an acknowledgement would take it from there.
-        log.warning("an attempt's report was refused", job_id=job_id, reason=settled.reason)
+        log.warning("an attempt's report was refused", job_id=done.id, reason=settled.reason)
         await self._engine.retract()
 
     async def _report(self, done: Done) -> Settled:
@@ -175,9 +191,7 @@ class Worker:
         self._loose_ends.add(task)
         task.add_done_callback(self._loose_ends.discard)
 
-    async def _run_job(self, job_id: str, claimed: Claimed) -> Done:
-        self._runs += 1
-        scratch = self._config.scratch / f"{job_id}-{self._runs}"
+    async def _run_job(self, job_id: str, claimed: Claimed, files: JobFiles) -> Done:
         attempt = self._attempt = Attempt(
             number=self._runs,
             job_id=job_id,
@@ -185,10 +199,12 @@ class Worker:
             engine=self._engine,
             gateways=self._gateways,
             events=EventStream(self._bus, job_id, claimed),
-            files=JobFiles(self._blobs, claimed, scratch, self._config.output),
+            files=files,
         )
         if self._draining.is_set():
             await attempt.stop("returned")
+        for _ in range(len(self._early)):
+            await self._steer(self._early.popleft())
         try:
             done = await attempt.run()
             self._resident = done.models
@@ -211,20 +227,26 @@ class Worker:
 
     async def _on_control(self, _: str, body: bytes) -> None:
         control = Control.decode(body)
-        attempt = self._attempt
-        ours = attempt is not None and (attempt.job_id, attempt.claimed.token) == (control.id, control.token)
         match control.kind:
-            case "interrupt" if attempt is not None and ours:
-                await attempt.stop("interrupted")
-            case "watch" if attempt is not None and ours:
-                await attempt.watch()
+            case "interrupt" | "watch":
+                await self._steer(control)
             case "free":
                 self._resident = []
                 await self._engine.free(unload_models=control.unload_models, free_memory=control.free_memory)
             case "drain":
                 await self.drain()
             case _:
-                log.debug("a control message for a job that does not run here", kind=control.kind, job_id=control.id)
+                log.debug("a control message of an unknown kind", kind=control.kind)
+
+    async def _steer(self, control: Control) -> None:
+        """What is for a job not here yet is kept: it may be faster than the answer to that job's claim."""
+        attempt = self._attempt
+        if attempt is None or (attempt.job_id, attempt.claimed.token) != (control.id, control.token):
+            self._early.append(control)
+        elif control.kind == "interrupt":
+            await attempt.stop("interrupted")
+        else:
+            await attempt.watch()
 
     def _heartbeat(self) -> Heartbeat:
         info, attempt = self._engine.info, self._attempt

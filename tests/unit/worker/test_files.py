@@ -33,6 +33,8 @@ async def test_outputs_go_up_under_their_reserved_key_and_into_the_readable_fold
     await files.store([written(files, "a.png", b"picture")])
     assert await store.get(KEY) == b"picture"
     readable = tmp_path / "output" / "s" / "a.png"
+    assert not readable.exists()
+    await files.show()
     assert readable.read_bytes() == b"picture"
     local = store.local_path(KEY)
     assert local is not None
@@ -48,6 +50,7 @@ async def test_a_second_attempt_replaces_what_the_first_one_showed(tmp_path: Pat
         files = JobFiles(store, CLAIMED, tmp_path / token, tmp_path / "output")
         files.reserved([{"filename": "a.png", "subfolder": "s", "key": KEY.replace("t1", token)}])
         await files.store([written(files, "a.png", data)])
+        await files.show()
     assert [path.name for path in (tmp_path / "output" / "s").iterdir()] == ["a.png"]
     assert (tmp_path / "output" / "s" / "a.png").read_bytes() == b"second"
 
@@ -58,6 +61,7 @@ async def test_an_output_folder_that_cannot_be_written_does_not_fail_the_job(tmp
     files = JobFiles(store, CLAIMED, tmp_path / "work", tmp_path / "output")
     files.reserved([{"filename": "a.png", "subfolder": "s", "key": KEY}])
     await files.store([written(files, "a.png", b"picture")])
+    await files.show()
     assert await store.get(KEY) == b"picture"
 
 
@@ -66,6 +70,7 @@ async def test_temp_files_need_no_reservation(tmp_path: Path) -> None:
     files = JobFiles(store, CLAIMED, tmp_path / "work", tmp_path / "output")
     await files.store([written(files, "a.png", b"picture", type="temp")])
     assert await store.get(temp_key("default", "s", "a.png")) == b"picture"
+    await files.show()
     assert files.stored == []
     assert not (tmp_path / "output").exists()
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from limner.blobs.memory import MemoryStore
 from limner.bus import subjects
@@ -33,6 +34,17 @@ from limner.worker.loop import Worker, WorkerConfig
 
 INFO = EngineInfo(catalogue={"nodes": {}}, digest="abc", ready=True)
 NODE = {"id": "1", "display": "1", "parent": None, "real": "1"}
+FAILED_END = {
+    "node": NODE,
+    "node_type": "K",
+    "exception_type": "E",
+    "exception_message": "no memory\n",
+    "traceback": [],
+    "current_inputs": {},
+    "current_outputs": [],
+    "executed": [],
+    "code": "out_of_memory",
+}
 Script = Callable[["FakeEngine", RunRequest, Sink], Awaitable[RunEnded]]
 
 
@@ -63,6 +75,16 @@ async def save_one(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEn
     return await succeed(engine, request, sink)
 
 
+async def save_one_and_fail(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+    await save_one(engine, request, sink)
+    return RunEnded(outcome="failed", end=FAILED_END | {"retryable": engine.retryable})
+
+
+async def save_one_and_wait(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+    await save_one(engine, request, sink)
+    return await wait_for_interrupt(engine, request, sink)
+
+
 class FakeEngine:
     """Runs `script` for each job."""
 
@@ -72,6 +94,8 @@ class FakeEngine:
         self.alive = False
         self.starts = 0
         self.calls: list[str] = []
+        self.requests: list[RunRequest] = []
+        self.retryable = True
         self.running = asyncio.Event()
         self.interrupted = asyncio.Event()
 
@@ -80,6 +104,7 @@ class FakeEngine:
         self.alive, self.info = True, INFO
 
     async def run(self, request: RunRequest, sink: Sink) -> RunEnded:
+        self.requests.append(request)
         self.interrupted.clear()
         if request.interrupted:
             self.interrupted.set()
@@ -109,7 +134,7 @@ class Stage:
         self.blobs = MemoryStore()
         self.engine = FakeEngine(succeed)
         self.worker = Worker(
-            config=WorkerConfig(id="w", pool="default", scratch=folder / "work"),
+            config=WorkerConfig(id="w", pool="default", scratch=folder / "work", output=folder / "output"),
             bus=self.bus,
             blobs=self.blobs,
             engine=self.engine,
@@ -121,7 +146,10 @@ class Stage:
         self.claim_answer = Claimed(
             ok=True, token="t1", attempt=1, tenant="default", prompt_id="p", client_id="c", workflow={}, outputs=["2"]
         )
-        self.faults: list[str] = []  # answers to leave out: "claim", "done"
+        self.output = folder / "output"
+        self.faults: list[str] = []  # answers to leave out: "claim", "done", "reserve"
+        self.early: list[Control] = []  # what reaches the worker before the answer to its claim
+        self.reserves = 0
         self.settled = Settled(ok=True)
         self.task: asyncio.Task[None] | None = None
 
@@ -158,6 +186,8 @@ class Stage:
 
     async def _on_claim(self, body: bytes) -> Message:
         self.claims.append(Claim.decode(body))
+        for control in self.early:
+            await self.bus.publish(subjects.control("w"), control.encode())
         return self._answer("claim", self.claim_answer)
 
     async def _on_done(self, body: bytes) -> Message:
@@ -166,13 +196,14 @@ class Stage:
         return answer
 
     async def _on_reserve(self, body: bytes) -> Message:
+        self.reserves += 1
         asked = Reserve.decode(body)
         name = {
             "filename": f"{asked.prefix}_00001_.png",
             "subfolder": asked.subfolder,
             "key": "t/default/jobs/job/t1/0.png",
         }
-        return Reserved(ok=True, names=[name])
+        return self._answer("reserve", Reserved(ok=True, names=[name]))
 
     async def _on_offer(self, body: bytes) -> Message:
         offer = CatalogueOffer.decode(body)
@@ -263,6 +294,57 @@ async def test_a_refused_report_takes_the_results_back_and_leaves_the_token(stag
     assert await stage.bus.pending("default") == {"job": "any"}
 
 
+async def test_outputs_are_in_the_readable_folder_before_the_token_goes(stage: Stage) -> None:
+    stage.engine.script = save_one
+    await stage.submit()
+    await stage.tokens_left(0)
+    assert (stage.output / "s" / "x_00001_.png").read_bytes() == b"picture"
+    assert stage.engine.calls == []
+
+
+async def test_an_attempt_that_lost_its_job_leaves_the_readable_folder_alone(stage: Stage) -> None:
+    stage.settled = Settled(ok=False, reason="another attempt has begun")
+    stage.engine.script = save_one
+    await stage.submit()
+    async with asyncio.timeout(5):
+        while "retract" not in stage.engine.calls:
+            await asyncio.sleep(0.001)
+    assert not stage.output.exists()
+
+
+@pytest.mark.parametrize(("retryable", "calls"), [(True, ["retract"]), (False, [])])
+async def test_what_an_attempt_saved_is_saved_anew_by_the_next_one(
+    stage: Stage, retryable: bool, calls: list[str]
+) -> None:
+    stage.engine.script, stage.engine.retryable = save_one_and_fail, retryable
+    await stage.submit()
+    await stage.ended()
+    await stage.tokens_left(0)
+    assert stage.engine.calls == calls
+
+
+async def test_what_a_returned_job_saved_is_saved_anew_and_not_shown(stage: Stage) -> None:
+    stage.engine.script = save_one_and_wait
+    await stage.submit()
+    await stage.engine.running.wait()
+    await stage.worker.drain()
+    assert (await stage.ended()).outcome == "returned"
+    await stage.tokens_left(0)
+    assert stage.engine.calls == ["retract"]
+    assert not stage.output.exists()
+
+
+async def test_what_an_interrupted_job_saved_is_its_own(stage: Stage) -> None:
+    stage.engine.script = save_one_and_wait
+    await stage.submit()
+    await stage.engine.running.wait()
+    await stage.bus.publish(subjects.control("w"), Control(kind="interrupt", id="job", token="t1").encode())
+    assert [file["filename"] for file in (await stage.ended()).files] == ["x_00001_.png"]
+    await stage.tokens_left(0)
+    assert stage.engine.calls == []
+    assert (stage.output / "s" / "x_00001_.png").exists()
+
+
 async def test_a_lost_engine_is_a_failure_worth_another_try_and_is_started_again(stage: Stage) -> None:
     stage.engine.script = be_lost
     await stage.submit()
@@ -310,6 +392,58 @@ async def test_an_interrupt_is_for_the_running_attempt_alone(stage: Stage) -> No
     assert done.messages == [
         ["execution_interrupted", {"prompt_id": "p", "node_id": "1", "node_type": "K", "executed": [], "timestamp": 3}]
     ]
+
+
+async def test_controls_that_are_faster_than_the_claims_answer_are_heard(stage: Stage) -> None:
+    stage.early = [Control(kind="watch", id="job", token="t1"), Control(kind="interrupt", id="job", token="t1")]
+    stage.engine.script = wait_for_interrupt
+    await stage.submit()
+    assert (await stage.ended()).outcome == "interrupted"
+    [request] = stage.engine.requests
+    assert (request.previews, request.interrupted) == (True, True)
+
+
+async def test_an_early_interrupt_of_another_attempt_is_not_for_this_one(stage: Stage) -> None:
+    stage.early = [Control(kind="interrupt", id="job", token="t0")]
+    await stage.submit()
+    assert (await stage.ended()).outcome == "succeeded"
+
+
+async def test_a_nodes_warning_is_a_line_in_the_log(stage: Stage) -> None:
+    async def warn(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+        await sink.event(EngineEvent(kind="Warned", data={"node": NODE, "text": "an odd size"}))
+        return await succeed(engine, request, sink)
+
+    stage.engine.script = warn
+    with capture_logs() as lines:
+        await stage.submit()
+        await stage.ended()
+    [line] = [line for line in lines if line["event"] == "a node warns"]
+    assert (line["log_level"], line["job_id"], line["node_id"], line["text"]) == ("warning", "job", "1", "an odd size")
+
+
+async def test_a_worker_that_stops_while_no_gateway_gives_names_returns_its_job(stage: Stage) -> None:
+    stage.faults += ["reserve"] * 10_000
+    stage.engine.script = save_one
+    await stage.submit()
+    async with asyncio.timeout(5):
+        while not stage.reserves:
+            await asyncio.sleep(0.001)
+    await stage.worker.drain()
+    assert (await stage.ended()).outcome == "returned"
+
+
+async def test_a_worker_that_stops_before_its_claim_is_answered_returns_the_job(stage: Stage) -> None:
+    stage.faults += ["claim"] * 10_000
+    stage.engine.script = wait_for_interrupt
+    await stage.submit()
+    async with asyncio.timeout(5):
+        while not stage.claims:
+            await asyncio.sleep(0)
+    await stage.worker.drain()
+    stage.faults.clear()
+    assert (await stage.ended()).outcome == "returned"
+    assert len({claim.delivery for claim in stage.claims}) == 1
 
 
 async def test_a_worker_that_stops_gives_its_job_back(stage: Stage) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from limner.enginehost.protocol import RunRequest
 from limner.errors import BadName, Unavailable
+from limner.worker.engines import own
 from limner.worker.engines.own import OwnEngine
 from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Wanted
 
@@ -28,6 +30,7 @@ class Desk:
         self.events: list[EngineEvent] = []
         self.asked: list[Wanted] = []
         self.fault: Exception | None = None
+        self.slow: asyncio.Event | None = None  # what the first step waits for
         self.started = asyncio.Event()
         self.stepped = asyncio.Event()
 
@@ -37,6 +40,8 @@ class Desk:
             self.started.set()
         if event.kind == "StepDone":
             self.stepped.set()
+            if self.slow is not None:
+                await self.slow.wait()
         if event.kind == "NodeOutput" and self.fault is not None:
             raise self.fault
 
@@ -187,6 +192,59 @@ async def test_a_lost_engine_says_where_it_was_lost(engine: OwnEngine, tmp_path:
     assert not engine.alive
 
 
+@pytest.mark.parametrize("detached", [False, True])
+async def test_a_process_that_a_node_left_behind_does_not_hide_the_end_of_the_engine(
+    engine: OwnEngine, tmp_path: Path, detached: bool
+) -> None:
+    desk = Desk()
+    with pytest.raises(EngineLost, match="SIGKILL"):
+        async with asyncio.timeout(10):
+            await engine.run(request(workflow("Orphan", detached=detached), tmp_path), desk)
+    [pid] = [event.data["text"] for event in desk.events if event.kind == "Warned"]
+    if detached:
+        psutil.Process(int(pid)).kill()
+    async with asyncio.timeout(10):
+        while psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_run_is_interrupted_while_the_engine_still_imports_libraries(tmp_path: Path) -> None:
+    engine = OwnEngine([*TOY, "--busy"], grace_seconds=60)
+    await engine.start()
+    desk = Desk()
+    run = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))
+    async with asyncio.timeout(10):
+        while engine._run != 1:
+            await asyncio.sleep(0)
+        await engine.interrupt()
+        ended = await run
+    assert (ended.outcome, desk.kinds[0]) == ("interrupted", "RunStarted")
+    await engine.close()
+
+
+async def test_an_engine_that_stopped_is_not_killed_because_its_news_take_long(
+    engine: OwnEngine, tmp_path: Path
+) -> None:
+    desk = Desk()
+    desk.slow = asyncio.Event()
+    run = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))
+    await desk.stepped.wait()
+    await engine.interrupt()
+    async with asyncio.timeout(10):
+        while engine._killer is not None:
+            await asyncio.sleep(0.001)
+    desk.slow.set()
+    assert (await run).outcome == "interrupted"
+    assert engine.alive
+
+
+async def test_nodes_run_in_what_the_engine_wants_them_to_run_in(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    await engine.run(request(workflow("Inside"), tmp_path), desk)
+    [file] = next(event for event in desk.events if event.kind == "NodeOutput").files
+    assert Path(file["path"]).read_text() == "inside"
+
+
 async def test_previews_are_made_only_when_somebody_watches(engine: OwnEngine, tmp_path: Path) -> None:
     blind, seeing = Desk(), Desk()
     await engine.run(request(workflow("Steps", count=2), tmp_path), blind)
@@ -215,6 +273,16 @@ async def test_an_engine_that_cannot_load_says_why() -> None:
     engine = OwnEngine([*TOY, "--broken"])
     with pytest.raises(EngineLost, match="no libraries here"):
         await engine.start()
+    await engine.close()
+
+
+async def test_an_engine_that_never_gets_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "START_SECONDS", 0.3)
+    monkeypatch.setattr(own, "START_NEWS_SECONDS", 0.1)
+    engine = OwnEngine([sys.executable, "-c", "import time; time.sleep(60)"])
+    with capture_logs() as lines, pytest.raises(EngineLost, match="not ready after"):
+        await engine.start()
+    assert "the engine still loads" in [line["event"] for line in lines]
     await engine.close()
 
 

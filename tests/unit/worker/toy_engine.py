@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.executor import Executor
 from limner.engine.library import NodeLibrary
+from limner.enginehost import host
 from limner.enginehost.channel import Channel
 from limner.enginehost.host import Host, Loaded
 from limner.enginehost.protocol import EngineInfo
 from limner.errors import NotFound
 from limner.graph.spec import Result, node
-from limner.graph.types import Int, Socket, Text
+from limner.graph.types import Flag, Int, Socket, Text
 
 
 @node("Echo", category="toy", outputs=("TEXT",))
@@ -70,10 +75,36 @@ def die() -> str:
     os._exit(7)
 
 
+@node("Orphan", category="toy", outputs=("TEXT",))
+def orphan(ctx: RunContext, *, detached: Annotated[bool, Flag()] = False) -> str:
+    """Starts a process that holds all that is open here, and ends as by `kill -9`."""
+    child = subprocess.Popen(["sleep", "60"], close_fds=False, start_new_session=detached)
+    ctx.warn(str(child.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+@node("Inside", category="toy", outputs=("TEXT",))
+def inside() -> str:
+    """Tells whether it runs in what the engine wants its nodes to run in."""
+    return "inside" if within else "outside"
+
+
 @node("Fail", category="toy", outputs=("TEXT",))
 def fail() -> str:
     """Raises."""
     raise NotFound("there is nothing here")
+
+
+within = False
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    global within
+    within = True
+    yield
+    within = False
 
 
 class NoModels:
@@ -88,13 +119,21 @@ def load() -> Loaded:
     if "--broken" in sys.argv:
         raise RuntimeError("no libraries here")
     cache = OutputCache()
-    library = NodeLibrary.of([echo, save, read, steps, deaf, die, fail])
-    return Loaded(executor=Executor(library, cache), cache=cache, models=NoModels())
+    library = NodeLibrary.of([echo, save, read, steps, deaf, die, orphan, inside, fail])
+    executor = Executor(library, cache)
+    return Loaded(executor=executor, cache=cache, models=NoModels(), preload=preload, computing=computing)
+
+
+def preload() -> None:
+    if "--busy" in sys.argv:
+        threading.Event().wait(60)
 
 
 def main() -> None:
     from limner.enginehost import protocol
 
+    if "--busy" in sys.argv:
+        host.IDLE_SECONDS = 0.0
     channel = Channel(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
     secrets = [{"name": name} for name in os.environ if name.startswith("LIMNER_")]
     try:

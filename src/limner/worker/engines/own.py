@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -22,6 +24,9 @@ from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink, 
 log = logs.get("engine")
 
 GRACE_SECONDS = 10.0
+START_SECONDS = 300.0  # a cold disk and a busy machine make torch slow to load
+START_NEWS_SECONDS = 15.0
+LAST_NEWS_SECONDS = 1.0  # how long what a dead engine has sent may take to be read
 PAUSE_ABOVE_FRAMES = 256
 LONGEST_LINE_BYTES = 1 << 20
 KEPT_VARIABLES = (
@@ -64,6 +69,7 @@ class OwnEngine:
         self._process: Process | None = None
         self._wire: _Wire | None = None
         self._output: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._run = 0  # number of the run that goes on now, 0 for none
         self._killer: asyncio.TimerHandle | None = None
@@ -76,10 +82,12 @@ class OwnEngine:
         return self._wire is not None and not self._wire.closed
 
     async def start(self) -> None:
-        """Starts the process and waits until it has loaded its libraries."""
+        """Starts the process and waits until it has loaded its libraries. Raises EngineLost after `START_SECONDS`."""
         await self.close()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        # A pipe of our own: with one of asyncio's, `wait` waits until everybody has closed it (from Python 3.11 on).
+        output, its_output = os.pipe()
         self._ready.clear()
         self._last_words = ""
         try:
@@ -89,27 +97,24 @@ class OwnEngine:
                 str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=its_output,
                 stderr=asyncio.subprocess.STDOUT,
-                limit=LONGEST_LINE_BYTES,
                 env=clean_environment(),
                 start_new_session=True,
             )
         except OSError as error:
             ours.close()
+            os.close(output)
             raise EngineLost(f"the engine process cannot be started: {error}") from error
         finally:
             theirs.close()
+            os.close(its_output)
         wire = _Wire(self._heard)
+        self._end = asyncio.create_task(_follow(self._process, wire))
+        self._output = asyncio.create_task(_log_output(self._process.pid, output))
         await asyncio.get_running_loop().create_unix_connection(lambda: wire, sock=ours)
         self._wire = wire
-        self._output = asyncio.create_task(self._log_output(self._process))
-        ready, ended = asyncio.create_task(self._ready.wait()), asyncio.create_task(wire.ended.wait())
-        try:
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-            ended.cancel()
+        await self._wait_until_ready(wire)
         if not self._ready.is_set():
             raise await self._lost("while it started")
 
@@ -182,10 +187,29 @@ class OwnEngine:
                 self._kill()
                 await self._process.wait()
             self._process = None
+        if self._end is not None:
+            await self._end
+            self._end = None
         if self._output is not None:  # a process that a node started may keep the pipe open
             await asyncio.wait({self._output}, timeout=1.0)
             self._output.cancel()
+            await asyncio.wait({self._output})
             self._output = None
+
+    async def _wait_until_ready(self, wire: _Wire) -> None:
+        """Until the engine is ready or gone, or its time is over."""
+        ready, ended = asyncio.create_task(self._ready.wait()), asyncio.create_task(wire.ended.wait())
+        began = time.monotonic()
+        try:
+            while (left := began + START_SECONDS - time.monotonic()) > 0:
+                news = min(START_NEWS_SECONDS, left)
+                if (await asyncio.wait({ready, ended}, timeout=news, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    return
+                log.info("the engine still loads", seconds=round(time.monotonic() - began))
+            self._last_words = f"it was not ready after {START_SECONDS:.0f} s"
+        finally:
+            ready.cancel()
+            ended.cancel()
 
     def _heard(self, frame: Frame) -> bool:
         """Takes what belongs to no run. True: it was such a frame."""
@@ -199,6 +223,8 @@ class OwnEngine:
         if frame.kind == protocol.FATAL:
             self._last_words = frame.header["message"]
             return True
+        if frame.kind == protocol.ENDED and frame.header["run"] == self._run:
+            self._run_is_over()  # it did stop, however long what it has told before takes us
         return False
 
     async def _pass_on(self, wire: _Wire, frame: Frame, sink: Sink) -> None:
@@ -228,7 +254,7 @@ class OwnEngine:
 
     def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            _kill_group(self._process.pid)
 
     async def _lost(self, when: str) -> EngineLost:
         """What there is to say about an engine that is gone."""
@@ -238,20 +264,6 @@ class OwnEngine:
             code = await self._process.wait()
             how = how or _exit_text(code)
         return EngineLost(f"the engine process was lost {when}: {how or 'it is not running'}")
-
-    async def _log_output(self, process: Process) -> None:
-        """What nodes and libraries print goes to the log, line by line."""
-        assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:
-                continue  # a line over the limit is dropped
-            if not line:
-                return
-            text = line.decode(errors="replace").rstrip()
-            if text:
-                log.info(text, pid=process.pid)
 
 
 class _Wire(asyncio.Protocol):
@@ -303,8 +315,49 @@ class _Wire(asyncio.Protocol):
             self._transport.write(encode(header))
 
     def close(self) -> None:
+        """At once: what could not be sent yet has nobody to read it."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
+
+
+async def _follow(process: Process, wire: _Wire) -> None:
+    """Closes the wire once the process has ended, and ends what nodes have started and left behind.
+
+    A process of that kind may hold its inherited end of the socket open, so that the socket alone would say nothing.
+    """
+    await process.wait()
+    _kill_group(process.pid)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_NEWS_SECONDS):
+            await wire.ended.wait()
+    wire.close()
+
+
+async def _log_output(pid: int, pipe: int) -> None:
+    """What nodes and libraries print goes to the log, line by line."""
+    lines = asyncio.StreamReader(limit=LONGEST_LINE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(pipe, "rb", buffering=0)
+    )
+    try:
+        while True:
+            try:
+                line = await lines.readline()
+            except ValueError:
+                continue  # a line over the limit is dropped
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            if text:
+                log.info(text, pid=pid)
+    finally:
+        transport.close()
+
+
+def _kill_group(leader: int) -> None:
+    """An engine leads a session of its own. macOS says PermissionError where only a dead one is left of it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def clean_environment() -> dict[str, str]:
