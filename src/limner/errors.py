@@ -151,7 +151,7 @@ class ModelFileError(RunError):
 
 
 class UnfitInput(RunError):
-    """A node got a value it cannot work with, such as a latent of another family. No check before the run could tell."""
+    """A node got a value it cannot work with, such as a latent of another family; only the run could tell."""
 
     code = "unfit_input"
 

@@ -1,4 +1,4 @@
-"""Docs are held to the code: every setting, route, command, option and error code is told, and no link leads nowhere."""
+"""Docs are held to the code: every setting, route, command, option and error code is told, and links lead somewhere."""
 
 from __future__ import annotations
 
