@@ -212,10 +212,11 @@ async def test_a_run_is_interrupted_while_the_engine_still_imports_libraries(tmp
     engine = OwnEngine([*TOY, "--busy"], grace_seconds=60)
     await engine.start()
     desk = Desk()
-    run = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))
     async with asyncio.timeout(10):
-        while engine._run != 1:
-            await asyncio.sleep(0)
+        while engine.info.digest != "busy":
+            await asyncio.sleep(0.001)
+        run = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))
+        await asyncio.sleep(0)  # the run is on its way
         await engine.interrupt()
         ended = await run
     assert (ended.outcome, desk.kinds[0]) == ("interrupted", "RunStarted")

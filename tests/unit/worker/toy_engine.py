@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -17,7 +17,6 @@ from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.executor import Executor
 from limner.engine.library import NodeLibrary
-from limner.enginehost import host
 from limner.enginehost.channel import Channel
 from limner.enginehost.host import Host, Loaded
 from limner.enginehost.protocol import EngineInfo
@@ -115,7 +114,7 @@ class NoModels:
         print("unloaded", flush=True)
 
 
-def load() -> Loaded:
+def load(preload: Callable[[], None]) -> Loaded:
     if "--broken" in sys.argv:
         raise RuntimeError("no libraries here")
     cache = OutputCache()
@@ -124,20 +123,27 @@ def load() -> Loaded:
     return Loaded(executor=executor, cache=cache, models=NoModels(), preload=preload, computing=computing)
 
 
-def preload() -> None:
-    if "--busy" in sys.argv:
-        threading.Event().wait(60)
-
-
 def main() -> None:
     from limner.enginehost import protocol
 
-    if "--busy" in sys.argv:
-        host.IDLE_SECONDS = 0.0
+    digest = "toy"
+
+    def preload() -> None:
+        nonlocal digest
+        if "--busy" in sys.argv:
+            digest = "busy"
+            host.announce()
+            threading.Event().wait(60)
+
     channel = Channel(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
     secrets = [{"name": name} for name in os.environ if name.startswith("LIMNER_")]
+    host = Host(
+        channel,
+        describe=lambda ready: EngineInfo(ready=ready, digest=digest, devices=secrets),
+        load=lambda: load(preload),
+    )
     try:
-        Host(channel, describe=lambda ready: EngineInfo(ready=ready, digest="toy", devices=secrets), load=load).serve()
+        host.serve()
     except RuntimeError as error:
         channel.send({"kind": protocol.FATAL, "message": str(error)})
 
