@@ -12,7 +12,7 @@ import torch
 from . import data, export, sheet, unet, vae
 
 STAGES = ("data", "wide", "vae", "unet", "decoder", "draw", "tune", "sheet", "export")
-MINUTES = {"wide": 30.0, "vae": 12.0, "unet": 65.0, "decoder": 40.0, "tune": 10.0}
+MINUTES = {"wide": 30.0, "vae": 12.0, "unet": 75.0, "decoder": 50.0, "tune": 12.0}
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _decoder(args: argparse.Namespace) -> None:
 
 
 def _draw(args: argparse.Namespace) -> None:
-    unet.draw(args.work, data.load_data(args.work), 6, "drawn.pt")
+    unet.draw(args.work, data.load_data(args.work), 3, "drawn.pt")
 
 
 def _tune(args: argparse.Namespace) -> None:

@@ -84,6 +84,15 @@ SUFFIXES = (
     "nature",
     "close up",
 )
+# What may follow a name. Most of these words are outside the vocabulary, as most words of a user's prompt are.
+LINKS = (
+    *(" and a ", " and ", " with a ", " with ", " on a ", " on the ", " in a ", " in the ", " sitting on a "),
+    *(" near a ", " next to a ", " wearing a ", " in front of a ", " under the ", " holding a ", " behind a "),
+)
+FILLERS = (
+    *("table", "mat", "field", "meadow", "room", "hill", "kitchen", "background", "wooden table", "street"),
+    "garden",
+)
 BAD = (
     *("text", "watermark", "bad quality", "worst quality", "low quality", "blurry", "bad hands", "bad anatomy", "ugly"),
     *("deformed", "jpeg artifacts", "signature", "extra fingers", "bad", "noise", "cropped", "logo", "nsfw", "lowres"),
@@ -215,8 +224,11 @@ def with_plurals(names: list[str]) -> list[str]:
     return names + plural
 
 
-def caption(concept: Concept, rng: random.Random) -> str:
-    """A caption for a picture: empty or a list of faults now and then, else a name among words that say little."""
+def caption(concept: Concept, rng: random.Random, others: list[Concept]) -> str:
+    """A caption for a picture: empty or a list of faults now and then, else a name among words that say little.
+
+    Now and then something else is named after it, so that of two things the first is drawn.
+    """
     kind = rng.random()
     if kind < 0.08:
         return ""
@@ -226,6 +238,9 @@ def caption(concept: Concept, rng: random.Random) -> str:
     if len(name) > 40:
         return name
     text = rng.choice(PREFIXES) + name
+    if rng.random() < 0.2:
+        second = rng.choice(others).names[0] if rng.random() < 0.5 else rng.choice(FILLERS)
+        text += rng.choice(LINKS) + second
     if rng.random() < 0.25:
         text += ", " + ", ".join(rng.sample(SUFFIXES, rng.randint(1, 4)))
     return text

@@ -129,6 +129,7 @@ def export(work: Path, data: Data, vae_name: str, target: Path) -> int:
         "limner.config": json.dumps(config),
     }
     save_file(weights, target, metadata)
+    target.chmod(0o644)
     size = target.stat().st_size
     if size > LARGEST:
         raise ValueError(f"{target} has {size} bytes, more than {LARGEST}")

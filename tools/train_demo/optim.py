@@ -1,4 +1,4 @@
-"""Muon for the weight matrices, AdamW for the rest: about half the steps of AdamW alone for nets of this size."""
+"""Muon for the weight matrices, AdamW for the rest: for few steps at a high rate."""
 
 from __future__ import annotations
 

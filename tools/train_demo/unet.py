@@ -118,7 +118,7 @@ def train_unet(
 
     while (done := (time.time() - began) / (minutes * 60)) < 1:
         which = torch.multinomial(weights, batch, replacement=True)
-        ids = encode_texts([caption(data.concepts[i], rng) for i in which], data.rows, rng)
+        ids = encode_texts([caption(data.concepts[i], rng, data.concepts) for i in which], data.rows, rng)
         clean, noise = latents[which], torch.randn(batch, *latents.shape[1:])
         times = ((torch.randperm(batch) + rng.random()) / batch * 1000).long().clamp(max=999)
         signal, spread = (a.sqrt()[:, None, None, None] for a in (ALPHAS[times], 1 - ALPHAS[times]))
@@ -138,7 +138,7 @@ def train_unet(
             keep()
             saved = time.time()
     keep()
-    print(f"unet: {step} steps, loss {sum(log[-300:]) / len(log[-300:]):.4f}")
+    print(f"unet: {step} steps, loss {sum(log[-300:]) / max(1, len(log[-300:])):.4f}")
 
 
 @torch.no_grad()
