@@ -44,6 +44,7 @@ def check(tree: Tree, ids: list[str]) -> None:
         assert picture.status_code == 200
         assert picture.content.startswith(b"\x89PNG")
         file = tree.data_dir / "output" / image["subfolder"] / image["filename"]
+        eventually(file.exists, seconds=10, what=f"{file} is shown")  # placed once the end was accepted
         assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(picture.content).digest()
     assert len(set(names)) == len(names), "a file name was given twice"
     queue: dict[str, Any] = tree.get("/queue")
