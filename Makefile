@@ -15,7 +15,7 @@ help:  ## Lists these targets
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Limner needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 ..." >&2; exit 1; }
-	@echo "Setting up $(VENV): about 1 GB with PyTorch, once."
+	@echo "Setting up $(VENV): about 1.5 GB with PyTorch, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev]'
 	@touch $@
