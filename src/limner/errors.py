@@ -10,12 +10,12 @@ LimnerError                   code            status   who sees it
 │   └── BadImage              invalid_input      422   bytes that are no picture, or one too large to open
 ├── NotFound                  not_found          404
 ├── Conflict                  conflict           409   the thing is in another state than asked for
-│   └── LeaseLost             lease_lost         409   a worker spoke for an attempt that is no longer its own
 ├── Unavailable               dependency_unavailable 503  try again: database, NATS, storage, no worker
 ├── Misconfigured             misconfigured      500   settings or machine: says what to change (CLI exit code 2)
 └── RunError                  run_failed         500   what went wrong inside a run; becomes the job's `error`
     ├── Interrupted           interrupted             the run was asked to stop
     ├── ModelFileError        model_file              a checkpoint that is absent, cut short, pickled or unknown
+    ├── UnfitInput            unfit_input             inputs that do not go together, as only the run could tell
     └── OutOfMemory           out_of_memory
 """
 
@@ -110,12 +110,6 @@ class Conflict(LimnerError):
 
     code = "conflict"
     status = 409
-
-
-class LeaseLost(Conflict):
-    """A worker spoke for an attempt that is no longer its own. It must stop and report nothing more."""
-
-    code = "lease_lost"
 
 
 class Unavailable(LimnerError):

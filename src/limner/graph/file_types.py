@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 TYPES = {
     "avif": "image/avif", "bmp": "image/bmp", "gif": "image/gif", "ico": "image/vnd.microsoft.icon",
     "jfif": "image/jpeg", "jp2": "image/jp2", "jpe": "image/jpeg", "jpeg": "image/jpeg", "jpg": "image/jpeg",
@@ -21,6 +24,12 @@ PICTURE_FORMATS = (
     "PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "JPEG2000", "TGA", "QOI",
 )  # fmt: skip
 """What is read of all that Pillow knows: pictures of pixels, and nothing that starts another program (EPS does)."""
+
+BROKEN_PICTURE = (
+    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
+    NotImplementedError, struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow raises on bytes that are no sound picture, and on pictures that another format cannot hold."""
 
 
 def content_type(filename: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from limner.errors import BadImage, UnfitInput
-from limner.graph.file_types import PICTURE_FORMATS
+from limner.graph.file_types import BROKEN_PICTURE, PICTURE_FORMATS
 from limner.nodes.memory import check_room
 
 PIXEL_LIMIT = 89_478_485
@@ -24,10 +22,6 @@ PIXEL_LIMIT = 89_478_485
 
 NO_MASK_PX = 64
 """Edge of the empty mask of a picture without transparency."""
-
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
-           NotImplementedError, struct.error, zlib.error)  # fmt: skip
-"""What Pillow raises for bytes that are no whole picture."""
 
 
 def read_pictures(path: Path, name: str) -> tuple[Tensor, Tensor]:
@@ -45,7 +39,7 @@ def read_pictures(path: Path, name: str) -> tuple[Tensor, Tensor]:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
         raise BadImage(f"{name} is not a picture of a known format") from error
-    except DAMAGED as error:
+    except BROKEN_PICTURE as error:
         raise BadImage(f"{name} is damaged or cut short ({error})") from error
     return torch.stack([colours for colours, _ in pairs]), torch.stack([mask for _, mask in pairs])
 

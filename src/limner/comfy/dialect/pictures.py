@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from limner.errors import BadImage
-from limner.graph.file_types import PICTURE_FORMATS
+from limner.graph.file_types import BROKEN_PICTURE, PICTURE_FORMATS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,10 +20,6 @@ QUALITY = 90
 
 WITHIN = ("ICO",)
 """Formats that hold pictures of another size than the file tells: read only where memory is bounded otherwise."""
-
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
-          NotImplementedError, struct.error, zlib.error)  # fmt: skip
-"""What Pillow raises on bytes that are no sound picture, and on pictures that another format cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +65,7 @@ def _faults() -> Iterator[None]:
         yield
     except Image.DecompressionBombError as error:
         raise BadImage(f"the picture is too large to convert: {error}") from error
-    except BROKEN as error:
+    except BROKEN_PICTURE as error:
         raise BadImage(f"this is no picture that can be read and converted: {error}") from error
 
 
