@@ -16,6 +16,9 @@ LimnerError                   code            status   who sees it
     ├── Interrupted           interrupted             the run was asked to stop
     ├── ModelFileError        model_file              a checkpoint that is absent, cut short, pickled or unknown
     ├── UnfitInput            unfit_input             inputs that do not go together, as only the run could tell
+    ├── WorkflowRefused       workflow_refused        the engine itself found faults that the gateway could not see
+    ├── UnfitWorker           unfit_worker            this worker has not the node or the model; another may
+    ├── DiskFull              disk_full               the engine's machine has no room for files left
     └── OutOfMemory           out_of_memory
 """
 
@@ -154,4 +157,23 @@ class OutOfMemory(RunError):
     """The device had no memory left, also after everything unused was freed."""
 
     code = "out_of_memory"
+    retryable = True
+
+
+class WorkflowRefused(RunError):
+    """An engine refused the workflow. `details` holds its answer: `error` and `node_errors`, as ComfyUI words them."""
+
+    code = "workflow_refused"
+
+
+class UnfitWorker(RunError):
+    """The worker's engine lacks a node class or a model that the job names. Another worker of the pool may have it."""
+
+    code = "unfit_worker"
+
+
+class DiskFull(RunError):
+    """The engine's machine has no room for files left. Another attempt, elsewhere or later, may do better."""
+
+    code = "disk_full"
     retryable = True

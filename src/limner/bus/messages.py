@@ -41,7 +41,9 @@ class Claim(Message):
     id: str
     epoch: int
     worker: str
-    delivery: str  # unique per delivery (worker + stream sequence + delivery count): makes a repeat idempotent
+    delivery: str  # unique per delivery: makes a repeat idempotent
+    catalogue: str = ""  # digest of what the worker's engine can run
+    resumed: bool = False  # only to go on with what this delivery was granted before: never begins an attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,23 @@ class Claimed(Message):
     inputs: list[dict[str, Any]] = field(default_factory=list)  # InputFile as dicts
     key_prefix: str = ""  # blob keys of this attempt's outputs start with it
     watched: bool = False  # a socket is open for the client: previews are worth making
+    elsewhere: bool = False  # not ok, as this worker cannot run it: give the token back for another one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Message):
+    """A worker that was started again asks which jobs it held when it ended (request `limner.rpc.resume`)."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Message):
+    """Answer to Resume. `jobs`: {"id", "epoch", "delivery"}, the one that began last first."""
+
+    ok: bool
+    reason: str = ""
+    jobs: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +96,21 @@ class Reserve(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keep(Message):
+    """Asks for the names that an engine gave its output files itself (request `limner.rpc.keep`).
+
+    `files`: {"subfolder", "filename", "sha256"}. A name that is taken by other bytes gets the next number, or ` (1)`.
+    """
+
+    id: str
+    token: str
+    files: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved(Message):
+    """Answer to Reserve and Keep. An empty key: the tenant has these bytes under this name already."""
+
     ok: bool
     reason: str = ""
     names: list[dict[str, str]] = field(default_factory=list)  # {"filename", "subfolder", "key"}
@@ -88,7 +121,9 @@ class Done(Message):
     """The end of an attempt, whatever it was. The gateway commits it only while `token` matches.
 
     outcome: "succeeded" | "failed" | "interrupted" | "returned" (the worker is stopping: back to the queue,
-    no attempt counted). `error`: execution_error's data for "failed", plus `code`, `retryable`.
+    no attempt counted) | "unfit" (this worker lacks a node or a model: for another one, no attempt counted; where no
+    other could run it, it has failed). `error`: execution_error's data for "failed" and "unfit", plus `code`,
+    `retryable`.
     """
 
     id: str
@@ -104,6 +139,7 @@ class Done(Message):
     models: list[str] = field(default_factory=list)
     last_seq: int = 0  # number of the attempt's last live event
     duration_ms: int = 0
+    catalogue: str = ""  # digest of what the worker's engine could run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +201,7 @@ class Heartbeat(Message):
 
     worker: str
     pool: str
-    state: str  # "starting" | "idle" | "busy" | "draining"
+    state: str  # "starting" | "idle" | "busy" | "quarantined" | "draining"
     version: str
     catalogue: str  # digest of the node catalogue it serves ("" until its engine is up)
     models: list[str] = field(default_factory=list)  # resident now
@@ -173,6 +209,11 @@ class Heartbeat(Message):
     python_version: str = ""
     pytorch_version: str = ""
     job: str = ""
+    incarnation: str = ""  # differs for each start of the worker
+    engine: str = ""  # "limner" or "comfyui"
+    engine_version: str = ""
+    ram_total: int = 0  # bytes, of the engine's machine
+    ram_free: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +224,7 @@ class CatalogueOffer(Message):
     pool: str
     digest: str
     catalogue: dict[str, Any] | None = None  # None: only asks whether the gateway already has this digest
+    key: str = ""  # the blob that holds the catalogue's JSON, where it is too large for a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

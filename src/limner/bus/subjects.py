@@ -5,6 +5,8 @@ from __future__ import annotations
 CLAIM = "limner.rpc.claim"
 DONE = "limner.rpc.done"
 RESERVE = "limner.rpc.reserve"
+KEEP = "limner.rpc.keep"
+RESUME = "limner.rpc.resume"
 CATALOGUE = "limner.rpc.catalogue"
 WORKERS_BUCKET = "limner_workers"
 GATEWAYS = "gateway"  # queue group

@@ -111,6 +111,22 @@ class Warned:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextShown:
+    """A line that a node shows about its work, as a picture's size or what it waits for."""
+
+    node: NodeRef
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackEvent:
+    """An event of a node pack's own, for its part in the browser."""
+
+    name: str
+    data: dict[str, Any]
+
+
 Event = (
     RunStarted
     | NodesCached
@@ -123,6 +139,8 @@ Event = (
     | RunFailed
     | RunInterrupted
     | Warned
+    | TextShown
+    | PackEvent
 )
 
 

@@ -61,6 +61,9 @@ class RunRequest:
     folder: str
     previews: bool = False
     interrupted: bool = False  # asked to stop before it began
+    job: str = ""  # the job's id, and the fencing token of this attempt
+    token: str = ""
+    resumed: bool = False  # this attempt may have begun under an earlier supervisor: look for it before beginning anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,10 @@ class EngineInfo:
     python_version: str = ""
     pytorch_version: str = ""
     ready: bool = False
+    kind: str = "limner"  # or "comfyui"
+    version: str = ""
+    ram_total: int = 0  # bytes, of the machine that it runs on
+    ram_free: int = 0
 
 
 def encode(header: dict[str, Any], tail: bytes = b"") -> bytes:

@@ -170,6 +170,17 @@ class OwnEngine:
         if self._wire is not None:
             self._wire.send({"kind": protocol.RETRACT})
 
+    @property
+    def resumes(self) -> bool:
+        return False  # the process ends with its supervisor
+
+    async def accepted(self) -> None:
+        """Nothing was kept for the run's sake."""
+
+    async def renew(self) -> None:
+        """A fresh process; the next job starts it."""
+        await self.close()
+
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         if self._wire is not None:
             self._wire.send({"kind": protocol.FREE, "unload_models": unload_models, "free_memory": free_memory})

@@ -38,8 +38,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """An output file that the engine has named itself."""
+
+    subfolder: str
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """outcome: "succeeded" | "failed" | "interrupted"; `end` has the members of the event that ended the run."""
+    """outcome: "succeeded" | "failed" | "interrupted" | "unfit"; `end` has the members of the event that ended the run.
+
+    "unfit": this engine lacks a node or a model that the run names; `end` is that of a failure.
+    """
 
     outcome: str
     end: dict[str, Any]
@@ -59,6 +71,13 @@ class Sink(Protocol):
 
     async def reserve(self, wanted: Wanted) -> list[dict[str, str]]: ...
 
+    async def keep(self, files: list[Named]) -> list[dict[str, str]]:
+        """The names that these files are to have: their own, unless other files of the tenant have them already.
+
+        Each answer has `filename`, `subfolder` and `key`; without a key the bytes are stored already.
+        """
+        ...
+
 
 class Engine(Protocol):
     @property
@@ -66,6 +85,11 @@ class Engine(Protocol):
 
     @property
     def alive(self) -> bool: ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a run outlives its supervisor, and can be taken up again by the next one."""
+        ...
 
     async def start(self) -> None:
         """Starts it and waits until it can run. Raises EngineLost where it ends instead."""
@@ -85,6 +109,14 @@ class Engine(Protocol):
 
     async def retract(self) -> None:
         """The last run's end was refused: what it made must not be answered from a cache."""
+        ...
+
+    async def accepted(self) -> None:
+        """The last run's end was accepted: what only served to find it again can go."""
+        ...
+
+    async def renew(self) -> None:
+        """Several jobs in a row failed for no fault of theirs: brings the engine into a fresh state, if it can."""
         ...
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None: ...
