@@ -115,7 +115,7 @@ class JetStreamBus:
             "reconnected_cb": self._on_reconnected,
         }
         self._last_error = ""
-        self._takes = f"{name}-{secrets.token_hex(4)}"  # a process that is started again bears its old name
+        self._taker = secrets.token_hex(4)
         self._replicas = replicas
         self._streams: set[str] = set()
         self._lanes: set[tuple[str, str]] = set()
@@ -226,7 +226,13 @@ class JetStreamBus:
             message = await self._puller.pull(f"{API}.CONSUMER.MSG.NEXT.{subjects.stream(pool)}.{lane}")
         except nats.errors.Error as error:
             raise Unavailable(f"No token came from lane {lane}: {_words(error)}") from error
-        return None if message is None else _Delivery(message, self._takes)
+        return None if message is None else _Delivery(self, Token.decode(message.data), message.reply, self._taker)
+
+    def restore(self, pool: str, delivery_id: str, token: Token) -> Delivery | None:
+        acks, _, taker = delivery_id.partition(" ")
+        if _stream_and_lane(acks)[0] != subjects.stream(pool):
+            return None
+        return _Delivery(self, token, acks, taker)
 
     async def _other_lanes(self, pool: str, lanes: Sequence[str]) -> list[str]:
         """Lanes with tokens beside the given ones, that of the oldest job first (ids rise with time)."""
@@ -544,12 +550,18 @@ class _NobodyAnswers(Unavailable):
 
 
 class _Delivery:
-    def __init__(self, message: Msg, name: str) -> None:
-        self._message = message
-        self._token = Token.decode(message.data)
+    """Known by the subject under which it is acknowledged, which every connection may use.
+
+    A killed server may forget how often it had delivered a token, and then tells the same subject again: hence
+    `taker` in the id, which differs for each start of a process.
+    """
+
+    def __init__(self, bus: JetStreamBus, token: Token, acks: str, taker: str) -> None:
+        self._bus = bus
+        self._token = token
+        self._acks = acks
+        self._id = f"{acks} {taker}"
         self._acknowledged = False
-        facts = message.metadata
-        self._id = f"{name}:{facts.sequence.stream}.{facts.num_delivered}.{facts.timestamp.timestamp():.6f}"
 
     @property
     def token(self) -> Token:
@@ -559,28 +571,32 @@ class _Delivery:
     def id(self) -> str:
         return self._id
 
+    @property
+    def lane(self) -> str:
+        return _stream_and_lane(self._acks)[1]
+
     async def ack(self) -> None:
         if self._acknowledged:
             return
-        try:
-            await self._message.ack_sync(timeout=ANSWER_SECONDS)
-            self._acknowledged = True
-        except nats.errors.NoRespondersError:
-            return  # neither lane nor token exist any more
-        except nats.errors.Error as error:
-            raise Unavailable(f"The token of job {self._token.id} was not acknowledged: {_words(error)}") from error
+        with contextlib.suppress(_NobodyAnswers):  # neither lane nor token exist any more
+            await self._bus._request(self._acks, b"")
+        self._acknowledged = True
 
     async def in_progress(self) -> None:
-        try:
-            await self._message.in_progress()
-        except nats.errors.Error as error:
-            raise Unavailable(f"No sign of life was sent for job {self._token.id}: {_words(error)}") from error
+        await self._bus.publish(self._acks, b"+WPI")
 
     async def nak(self, delay_seconds: float = 0.0) -> None:
-        try:
-            await self._message.nak(delay=delay_seconds or None)
-        except nats.errors.Error as error:
-            raise Unavailable(f"The token of job {self._token.id} was not given back: {_words(error)}") from error
+        delay = json.dumps({"delay": round(delay_seconds * SECOND)}) if delay_seconds else ""
+        await self._bus.publish(self._acks, f"-NAK {delay}".strip().encode())
+
+
+def _stream_and_lane(acks: str) -> tuple[str, str]:
+    """What `$JS.ACK.[DOMAIN.ACCOUNT.]STREAM.LANE.…` names; empty where it is no such subject."""
+    parts = acks.split(".")
+    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:
+        return "", ""
+    at = 2 if len(parts) == 9 else 4
+    return parts[at], parts[at + 1]
 
 
 class _Subscription:

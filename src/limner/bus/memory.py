@@ -84,7 +84,13 @@ class MemoryBus:
         for stored in sorted(free, key=lambda s: (order.get(s.lane, len(order)), s.sequence)):
             stored.deliveries += 1
             stored.free_at = now + self._ack_wait
-            return _Delivery(self, pool, stored)
+            return _Delivery(self, pool, stored.lane, stored.token, stored.sequence, stored.deliveries)
+        return None
+
+    def restore(self, pool: str, delivery_id: str, token: Token) -> Delivery | None:
+        match delivery_id.split(":"):
+            case ["memory", of, lane, sequence, number] if of == pool:
+                return _Delivery(self, pool, lane, token, int(sequence), int(number))
         return None
 
     async def wake(self, pool: str, lane: str) -> None:
@@ -182,12 +188,13 @@ class MemoryBus:
 
 
 class _Delivery:
-    def __init__(self, bus: MemoryBus, pool: str, stored: _Stored) -> None:
+    def __init__(self, bus: MemoryBus, pool: str, lane: str, token: Token, sequence: int, number: int) -> None:
         self._bus = bus
         self._pool = pool
-        self._sequence = stored.sequence
-        self._token = stored.token
-        self._id = f"memory:{stored.sequence}.{stored.deliveries}"
+        self._lane = lane
+        self._sequence = sequence
+        self._token = token
+        self._id = f"memory:{pool}:{lane}:{sequence}:{number}"
 
     @property
     def token(self) -> Token:
@@ -196,6 +203,10 @@ class _Delivery:
     @property
     def id(self) -> str:
         return self._id
+
+    @property
+    def lane(self) -> str:
+        return self._lane
 
     async def ack(self) -> None:
         self._bus._acknowledge(self._pool, self._sequence, self._token.id)

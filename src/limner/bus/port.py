@@ -24,8 +24,11 @@ class Delivery(Protocol):
 
     @property
     def id(self) -> str:
-        """Differs for every delivery, also for the same token delivered again."""
+        """Differs for every delivery, also for the same token delivered again. `Bus.restore` reads it."""
         ...
+
+    @property
+    def lane(self) -> str: ...
 
     async def ack(self) -> None:
         """Done with the token: it is gone once this returns.
@@ -78,6 +81,14 @@ class Bus(Protocol):
 
     async def pull(self, pool: str, lanes: Sequence[str]) -> Delivery | None:
         """The next token: of the first of `lanes` that has one, else of any lane of the pool. None: nothing waits."""
+        ...
+
+    def restore(self, pool: str, delivery_id: str, token: Token) -> Delivery | None:
+        """A delivery that another process got before it ended, as it was; nothing is asked for it.
+
+        It keeps its token alive while nobody else got that delivered; what others hold now is the claim's to tell.
+        None: the id is not one of this pool's.
+        """
         ...
 
     async def wake(self, pool: str, lane: str) -> None: ...

@@ -32,6 +32,17 @@ async def bus(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[B
     server.kill()
 
 
+@pytest.fixture
+async def elsewhere(bus: Bus) -> AsyncIterator[Bus]:
+    """The same bus as another process has it."""
+    if not isinstance(bus, JetStreamBus):
+        yield bus
+        return
+    connected = await JetStreamBus.connect(bus._settings["servers"], name="elsewhere")
+    yield connected
+    await connected.close()
+
+
 async def eventually(ask: Callable[[], Awaitable[object]], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not await ask():
@@ -137,6 +148,42 @@ async def test_a_token_given_back_comes_again_under_another_id(bus: Bus) -> None
     second = await pull_eventually(bus)
     assert second.token == first.token
     assert second.id != first.id
+
+
+async def test_a_delivery_is_restored_from_its_id(bus: Bus, elsewhere: Bus) -> None:
+    """What a process that was started again needs, to go on with what it held."""
+    await bus.publish_token(POOL, "warm", Token(id="j", epoch=2))
+    held = await pull(bus, "warm")
+    again = elsewhere.restore(POOL, held.id, held.token)
+    assert again is not None
+    assert (again.id, again.lane, again.token) == (held.id, "warm", Token(id="j", epoch=2))
+    await again.in_progress()
+    assert await bus.pull(POOL, ("warm",)) is None
+    await again.nak()
+    other = await pull_eventually(bus)
+    assert other.id != held.id
+    restored = elsewhere.restore(POOL, other.id, other.token)
+    assert restored is not None
+    await restored.ack()
+    assert await bus.pending(POOL) == {}
+
+
+@pytest.mark.parametrize("strange", ["", "w-1f:5.1.1700000000.5", "$JS.ACK.LIMNER_JOBS_default", "memory:1.1"])
+async def test_an_id_that_tells_of_no_delivery_restores_none(bus: Bus, strange: str) -> None:
+    assert bus.restore(POOL, strange, Token(id="j", epoch=0)) is None
+
+
+async def test_a_delivery_of_another_pool_is_not_restored(bus: Bus) -> None:
+    await bus.publish_token("another", "any", Token(id="j", epoch=0))
+    held = await bus.pull("another", ())
+    assert held is not None
+    assert bus.restore(POOL, held.id, held.token) is None
+
+
+async def test_a_delivery_tells_its_lane(bus: Bus) -> None:
+    for lane in ("any", "0123456789abcdef"):
+        await bus.publish_token(POOL, lane, Token(id=f"in-{lane}", epoch=0))
+        assert (await pull(bus, lane)).lane == lane
 
 
 async def test_an_acknowledgement_may_be_repeated(bus: Bus) -> None:

@@ -199,13 +199,20 @@ async def test_a_subscription_that_could_not_begin_does_with_the_next_connection
 async def test_a_delivery_to_a_process_started_again_is_another_one(
     server: NatsServer, bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A killed server may have forgotten how often it had delivered a token, and a worker keeps its name."""
+    """A killed server may have forgotten how often it had delivered a token, and then tells the same of it again."""
     await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    ask, told = bus._puller.pull, []
+
+    async def remember(subject: str) -> object:
+        told.append(await ask(subject))
+        return told[-1]
+
+    monkeypatch.setattr(bus._puller, "pull", remember)
     first = await bus.pull(POOL, ("any",))
     assert first is not None
 
     async def the_same(_subject: str) -> object:
-        return first._message  # type: ignore[attr-defined]
+        return told[0]
 
     again = await JetStreamBus.connect(server.url, name="test")
     monkeypatch.setattr(again._puller, "pull", the_same)
@@ -215,6 +222,18 @@ async def test_a_delivery_to_a_process_started_again_is_another_one(
         assert second is not None
         assert (second.id == first.id) is same
     await again.close()
+
+
+async def test_a_delivery_outlives_the_connection_that_it_came_over(bus: JetStreamBus) -> None:
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    held = await bus.pull(POOL, ("any",))
+    assert held is not None
+    await bus._nc._process_err("'maximum connections exceeded'")
+    await until(lambda: not bus.connected)
+    await reconnected(bus)
+    await held.in_progress()
+    await held.ack()
+    assert await bus.pending(POOL) == {}
 
 
 async def test_a_token_that_jetstream_does_not_remove_is_told_as_unavailable(
