@@ -11,6 +11,8 @@ from importlib import resources
 from typing import Any
 
 from limner.graph.literals import offered_files
+from limner.graph.merging import merged
+from limner.graph.sharing import shared, unshared
 from limner.graph.spec import InputSpec, NodeSpec
 
 ChoicesOf = Callable[[InputSpec], Sequence[str] | None]
@@ -34,8 +36,12 @@ class Catalogue:
 
     @cached_property
     def filled(self) -> Mapping[str, NodeSpec]:
-        """The specs with the model files in their combo boxes."""
-        return {name: self._with_models(spec) for name, spec in self.nodes.items()}
+        """The specs with the model files in their combo boxes. Equal boxes share one list of names."""
+        offered = cache(lambda folder, first, last: [*first, *self.models.get(folder, ()), *last])
+        return {
+            name: _with_choices(spec, lambda each: offered(each.folder, each.first, each.last) if each.folder else None)
+            for name, spec in self.nodes.items()
+        }
 
     def object_info(self, input_files: Sequence[str] = ()) -> dict[str, Any]:
         """The answer of /object_info for a tenant who has these input files. It is shared: copy before changing it."""
@@ -45,24 +51,45 @@ class Catalogue:
         """One class's entry of /object_info. KeyError where the class does not exist."""
         if not any(each.upload for each in self.filled[name].inputs):
             return self._info[name]
-        spec = _with_choices(
-            self.filled[name], lambda each: offered_files(each.upload, input_files) if each.upload else None
-        )
-        return spec.object_info()
+
+        def offered(each: InputSpec) -> Sequence[str] | None:
+            if each.upload is None or "remote" in each.options:  # the browser asks for those itself
+                return None
+            return [*each.first, *offered_files(each.upload, input_files)]
+
+        return _with_choices(self.filled[name], offered).object_info()
 
     def to_json(self) -> dict[str, Any]:
         """What a worker hands in and a database keeps."""
-        return {
-            "v": VERSION,
-            "nodes": {name: spec.to_json() for name, spec in self.nodes.items()},
-            "models": {folder: list(names) for folder, names in self.models.items()},
-        }
+        nodes, lists = shared({name: spec.to_json() for name, spec in self.nodes.items()})
+        models = {folder: list(names) for folder, names in self.models.items()}
+        return {"v": VERSION, "nodes": nodes, "models": models, **({"lists": lists} if lists else {})}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Catalogue:
+        nodes = unshared(raw["nodes"], raw.get("lists", {}))
         return cls(
-            nodes={name: NodeSpec.from_json(info) for name, info in raw["nodes"].items()},
+            nodes={name: NodeSpec.from_json(info) for name, info in nodes.items()},
             models={folder: tuple(names) for folder, names in raw.get("models", {}).items()},
+        )
+
+    @classmethod
+    def merged(cls, catalogues: Sequence[Catalogue]) -> Catalogue:
+        """What a pool of different workers offers: all nodes, all model files, and all choices that any of them has.
+
+        Where workers have a class in different forms, what one of them would take is taken (`limner.graph.merging`).
+        """
+        if len({each.digest for each in catalogues}) == 1:
+            return catalogues[0]
+        in_order = sorted(catalogues, key=lambda each: each.digest)  # the same whoever offered first
+        names = sorted({name for each in in_order for name in each.nodes})
+        folders = sorted({folder for each in in_order for folder in each.models})
+        return cls(
+            nodes={name: merged([each.nodes[name] for each in in_order if name in each.nodes]) for name in names},
+            models={
+                folder: tuple(sorted({name for each in in_order for name in each.models.get(folder, ())}))
+                for folder in folders
+            },
         )
 
     @staticmethod
@@ -73,9 +100,6 @@ class Catalogue:
     @cached_property
     def _info(self) -> dict[str, dict[str, Any]]:
         return {name: spec.object_info() for name, spec in self.filled.items()}
-
-    def _with_models(self, spec: NodeSpec) -> NodeSpec:
-        return _with_choices(spec, lambda each: self.models.get(each.folder, ()) if each.folder else None)
 
 
 @cache

@@ -15,6 +15,10 @@ FILE_MARKS = (" [input]", " [output]", " [temp]")
 """What may follow a file's name in a workflow: the folder it lies in, else the input folder."""
 
 
+KINDS_OF_FILE = frozenset({"image", "video", "audio"})
+"""Upload kinds that are told by a file's name."""
+
+
 def convert(spec: InputSpec, value: Any) -> Any:
     """The value as the node gets it. ValueError, TypeError or OverflowError say why there is none.
 
@@ -60,8 +64,12 @@ def check_file(spec: InputSpec, value: Any, known_files: Collection[str]) -> Fau
 
 
 def offered_files(upload: str, names: Iterable[str]) -> list[str]:
-    """Which of a tenant's input files a combo box offers: those in no subfolder whose names tell the wanted kind."""
-    return [name for name in names if "/" not in name and content_type(name).startswith(upload + "/")]
+    """Which of a tenant's input files a combo box offers: those in no subfolder whose names tell the wanted kind.
+
+    `upload`: image, video or audio; any other word stands for files of every kind.
+    """
+    top = [name for name in names if "/" not in name]
+    return top if upload not in KINDS_OF_FILE else [name for name in top if content_type(name).startswith(upload + "/")]
 
 
 def split_mark(reference: str) -> tuple[str, str]:

@@ -9,18 +9,30 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from limner.graph.types import ANY, Hidden, InputType, Marker, Socket
+from limner.graph.types import ANY, COMBO, Hidden, InputType, Marker, Socket
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 KINDS = ("required", "optional", "hidden")
+CORE_MODULES = frozenset({"nodes", "comfy_extras", "comfy_api_nodes"})
+"""Where ComfyUI's own nodes come from, by the first part of `python_module`."""
+
+SHOWN = frozenset({
+    "input", "input_order", "output", "output_is_list", "output_name", "name", "display_name", "description",
+    "python_module", "category", "output_node", "output_tooltips", "deprecated", "experimental", "api_node", "limner",
+})  # fmt: skip
+"""The keys of an /object_info entry that a NodeSpec has a field for, and `limner`, where `to_json` puts the rest."""
+
 CONTEXT = "ctx"
 """The parameter of a node function that gets the run's context instead of an input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """One input. Its choices are the files of the model `folder`, or the tenant's input files if `upload` is told."""
+    """One input. Its choices are the files of the model `folder`, or the tenant's input files if `upload` is told.
+
+    `first` and `last` are offered beside those files: words such as "None".
+    """
 
     name: str
     type: InputType
@@ -30,6 +42,8 @@ class InputSpec:
     upload: str | None = None
     has_options: bool = False  # /object_info shows an options object, be it empty
     any_type: bool = False  # a link of every type may feed it
+    first: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
 
     @property
     def config(self) -> list[Any]:
@@ -42,15 +56,16 @@ class InputSpec:
         if isinstance(self.type, list):
             return self.type
         offered = self.options.get("options")
-        if self.type != "COMBO" or self.options.get("multiselect") or not isinstance(offered, list):
+        if self.type != COMBO or self.options.get("multiselect") or not isinstance(offered, list):
             return None
         return offered
 
     def with_choices(self, choices: Sequence[Any]) -> InputSpec:
-        """The same input, offering these values."""
+        """The same input, offering these values. A list is taken as it is: do not change it afterwards."""
+        offered = choices if isinstance(choices, list) else list(choices)
         if isinstance(self.type, list):
-            return replace(self, type=list(choices))
-        return replace(self, options={**self.options, "options": list(choices)}, has_options=True)
+            return replace(self, type=offered)
+        return replace(self, options={**self.options, "options": offered}, has_options=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +96,11 @@ class ValidatorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSpec:
-    """All that is known of a kind of node without its code: enough to show it, and to check a workflow that uses it."""
+    """All that is known of a kind of node without its code: enough to show it, and to check a workflow that uses it.
+
+    `foreign`: read from another server's /object_info, which does not tell all. It says neither which inputs the class
+    checks by code of its own, nor which types are made to join with all. What that server would take is taken here.
+    """
 
     name: str
     display_name: str | None
@@ -100,7 +119,9 @@ class NodeSpec:
     schema_style: bool = False  # declared in ComfyUI's newer way: /object_info always shows its flags
     open_inputs: bool = False  # takes inputs of any name
     fingerprinted: bool = False  # has a fingerprint beside its inputs
+    foreign: bool = False
     validator: ValidatorSpec | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)  # what else /object_info says of it
     kinds: tuple[str, ...] = ("required",)  # sections that /object_info shows, be they empty
 
     @cached_property
@@ -117,6 +138,11 @@ class NodeSpec:
     def keyed_by_id(self) -> bool:
         """Whether two nodes of this kind with equal inputs may still give different results."""
         return self.not_idempotent or "UNIQUE_ID" in self.hidden.values()
+
+    @property
+    def lenient(self) -> bool:
+        """Whether limits, choices and link types are left to the server that has its code: a node pack's class."""
+        return self.foreign and self.python_module.partition(".")[0] not in CORE_MODULES
 
     def object_info(self) -> dict[str, Any]:
         """This node's entry in /object_info."""
@@ -141,7 +167,7 @@ class NodeSpec:
         for flag in ("deprecated", "experimental", "api_node"):
             if self.schema_style or getattr(self, flag):
                 info[flag] = getattr(self, flag)
-        return info
+        return {**info, **self.more}
 
     def to_json(self) -> dict[str, Any]:
         """The catalogue's form: the /object_info entry, and under `limner` what that loses."""
@@ -150,6 +176,9 @@ class NodeSpec:
             "any_outputs": [slot for slot, each in enumerate(self.outputs) if each.any_type],
             "folders": {each.name: each.folder for each in self.inputs if each.folder},
             "uploads": {each.name: each.upload for each in self.inputs if each.upload},
+            "words": {
+                each.name: [list(each.first), list(each.last)] for each in self.inputs if each.first or each.last
+            },
             "flags": [flag for flag in _FLAGS if getattr(self, flag)],
         }
         if self.validator is not None:
@@ -161,9 +190,12 @@ class NodeSpec:
         """Reads `to_json`'s form, and a plain /object_info entry as well."""
         more = info.get("limner", {})
         flags, folders, uploads = more.get("flags", ()), more.get("folders", {}), more.get("uploads", {})
+        words: dict[str, list[list[str]]] = more.get("words", {})
         any_inputs, any_outputs = more.get("any_inputs", ()), more.get("any_outputs", ())
         validator = more.get("validator")
-        schema_style = "schema_style" in flags or "api_node" in info
+        schema_style = "schema_style" in flags or ("limner" not in info and "api_node" in info)
+        foreign = "foreign" in flags
+        knows_any = schema_style or foreign
         tooltips = info.get("output_tooltips")
         return cls(
             name=info["name"],
@@ -180,7 +212,9 @@ class NodeSpec:
                     folder=folders.get(name),
                     upload=uploads.get(name),
                     has_options=len(shown) > 1 and not isinstance(shown, str),
-                    any_type=name in any_inputs or (schema_style and shown[0] == ANY),
+                    any_type=name in any_inputs or (knows_any and shown[0] == ANY),
+                    first=tuple(words[name][0]) if name in words else (),
+                    last=tuple(words[name][1]) if name in words else (),
                 )
                 for kind, section in info["input"].items()
                 for name, shown in section.items()
@@ -190,7 +224,7 @@ class NodeSpec:
                     name=name,
                     type=type_,
                     is_list=is_list,
-                    any_type=slot in any_outputs or (schema_style and type_ == ANY),
+                    any_type=slot in any_outputs or (knows_any and type_ == ANY),
                 )
                 for slot, (name, type_, is_list) in enumerate(
                     zip(info["output_name"], info["output"], info["output_is_list"], strict=True)
@@ -202,6 +236,7 @@ class NodeSpec:
             experimental=info.get("experimental", False),
             api_node=info.get("api_node", False),
             validator=None if validator is None else ValidatorSpec.from_json(validator),
+            more={key: value for key, value in info.items() if key not in SHOWN},
             kinds=tuple(info["input"]),
             schema_style=schema_style,
             **{flag: flag in flags for flag in _FLAGS if flag != "schema_style"},
@@ -213,7 +248,7 @@ class NodeSpec:
         return [each.type, each.options] if each.has_options else [each.type]
 
 
-_FLAGS = ("input_is_list", "not_idempotent", "schema_style", "open_inputs", "fingerprinted")
+_FLAGS = ("input_is_list", "not_idempotent", "schema_style", "open_inputs", "fingerprinted", "foreign")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

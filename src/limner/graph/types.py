@@ -11,10 +11,15 @@ when its marker says `optional=True`. `options` adds keys to what /object_info s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 ANY = "*"
+COMBO = "COMBO"
+"""A combo box whose choices stand in `options.options`; older nodes give the list of choices as the type itself."""
+
+_DYNAMIC = re.compile(r"COMFY_\w+_V\d+")
 
 InputType = str | list[Any]
 """A socket type by name, or the list of choices of a combo box."""
@@ -151,6 +156,14 @@ def joins(received: InputType, wanted: InputType) -> bool:
     if isinstance(received, str) and isinstance(wanted, str):
         return not {part.strip() for part in received.split(",")}.isdisjoint(part.strip() for part in wanted.split(","))
     return False
+
+
+def is_dynamic(type_: InputType) -> bool:
+    """Whether an input of this type stands for inputs of other names, or for the type of what is joined to it.
+
+    ComfyUI's newer nodes have such: inputs that grow in number, or that follow a choice.
+    """
+    return isinstance(type_, str) and _DYNAMIC.fullmatch(type_) is not None
 
 
 def _options(**options: Any) -> dict[str, Any] | None:
