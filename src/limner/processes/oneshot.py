@@ -17,7 +17,7 @@ from limner.graph.catalogue import Catalogue
 from limner.graph.validate import validate
 from limner.models.files import ModelFolders
 from limner.worker.engines.own import OwnEngine, engine_command
-from limner.worker.engines.port import EngineEvent, RunEnded, Wanted
+from limner.worker.engines.port import EngineEvent, Named, RunEnded, Wanted
 from limner.worker.readable import largest_number, place
 
 Watch = Callable[[str, dict[str, Any]], None]
@@ -113,6 +113,10 @@ class _Desk:
         prefixes = [wanted.prefix.replace(BATCH, str(index)) for index in range(wanted.count)]
         names = [f"{prefix}_{number:05}_{wanted.extension}" for prefix, number in zip(prefixes, numbers, strict=True)]
         return [{"filename": name, "subfolder": wanted.subfolder} for name in names]
+
+    async def keep(self, files: list[Named]) -> list[dict[str, str]]:
+        """Their own names: a file that is in the way stays, and `place` finds another."""
+        return [{"filename": file.filename, "subfolder": file.subfolder, "key": file.sha256} for file in files]
 
     def take(self, files: list[dict[str, str]]) -> None:
         for file in files:

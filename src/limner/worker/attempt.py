@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from limner import logs
-from limner.bus.messages import Claimed, Done, Reserve
+from limner.bus.messages import Claimed, Done, Keep, Reserve
 from limner.enginehost.protocol import RunRequest
 from limner.errors import BadName, LimnerError, Unavailable
-from limner.worker.engines.port import Engine, EngineEvent, EngineLost, RunEnded, Wanted
+from limner.worker.engines.port import Engine, EngineEvent, EngineLost, Named, RunEnded, Wanted
 from limner.worker.events import EventStream, failure
 from limner.worker.files import JobFiles
 from limner.worker.gateway import Gateways
@@ -86,6 +86,16 @@ class Attempt:
             count=wanted.count,
         )
         answer = await self._gateways.reserve(asked, go_on=lambda: self._stop is None)
+        if not answer.ok:
+            raise BadName(answer.reason)
+        self._files.reserved(answer.names)
+        return answer.names
+
+    async def keep(self, files: list[Named]) -> list[dict[str, str]]:
+        """The names of files that the engine has named itself. Raises BadName where one cannot be a name."""
+        named = [{"subfolder": f.subfolder, "filename": f.filename, "sha256": f.sha256} for f in files]
+        asked = Keep(id=self.job_id, token=self.claimed.token, files=named)
+        answer = await self._gateways.keep(asked, go_on=lambda: self._stop is None)
         if not answer.ok:
             raise BadName(answer.reason)
         self._files.reserved(answer.names)

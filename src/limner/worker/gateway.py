@@ -14,9 +14,12 @@ from limner.bus.messages import (
     Claim,
     Claimed,
     Done,
+    Keep,
     Message,
     Reserve,
     Reserved,
+    Resume,
+    Resumed,
     Settled,
 )
 from limner.bus.port import Bus, Delivery
@@ -41,16 +44,32 @@ class Gateways:
         self._bus = bus
         self._worker = worker
 
-    async def claim(self, delivery: Delivery, *, go_on: Callable[[], bool]) -> Claimed:
-        token = delivery.token
-        claim = Claim(id=token.id, epoch=token.epoch, worker=self._worker, delivery=delivery.id)
+    async def claim(
+        self, delivery: Delivery, *, catalogue: str, resumed: bool = False, go_on: Callable[[], bool]
+    ) -> Claimed:
+        """`catalogue`: digest of what the engine can run. `resumed`: only what this delivery was granted before."""
+        claim = Claim(
+            id=delivery.token.id,
+            epoch=delivery.token.epoch,
+            worker=self._worker,
+            delivery=delivery.id,
+            catalogue=catalogue,
+            resumed=resumed,
+        )
         return await self._ask(subjects.CLAIM, claim, Claimed, go_on)
+
+    async def resume(self, *, go_on: Callable[[], bool]) -> Resumed:
+        """Which jobs this worker held when it ended."""
+        return await self._ask(subjects.RESUME, Resume(worker=self._worker), Resumed, go_on)
 
     async def done(self, done: Done, *, go_on: Callable[[], bool]) -> Settled:
         return await self._ask(subjects.DONE, done, Settled, go_on)
 
     async def reserve(self, reserve: Reserve, *, go_on: Callable[[], bool]) -> Reserved:
         return await self._ask(subjects.RESERVE, reserve, Reserved, go_on)
+
+    async def keep(self, keep: Keep, *, go_on: Callable[[], bool]) -> Reserved:
+        return await self._ask(subjects.KEEP, keep, Reserved, go_on)
 
     async def offer(self, offer: CatalogueOffer, *, go_on: Callable[[], bool]) -> CatalogueAnswer:
         return await self._ask(subjects.CATALOGUE, offer, CatalogueAnswer, go_on)

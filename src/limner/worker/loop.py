@@ -144,7 +144,9 @@ class Worker:
         job_id = delivery.token.id
         self._early.clear()
         try:  # also while it drains: a job that was granted has to be returned, or it counts as lost
-            claimed = await self._gateways.claim(delivery, go_on=lambda: not self._farewell_over)
+            claimed = await self._gateways.claim(
+                delivery, catalogue=self._engine.info.digest, go_on=lambda: not self._farewell_over
+            )
         except Unavailable:
             await self._give_back(delivery)
             return

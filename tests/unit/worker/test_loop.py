@@ -93,11 +93,13 @@ class FakeEngine:
         self.info = EngineInfo()
         self.alive = False
         self.starts = 0
+        self.accepted_runs = 0
         self.calls: list[str] = []
         self.requests: list[RunRequest] = []
         self.retryable = True
         self.running = asyncio.Event()
         self.interrupted = asyncio.Event()
+        self.resumes = False
 
     async def start(self) -> None:
         self.starts += 1
@@ -118,6 +120,12 @@ class FakeEngine:
 
     async def retract(self) -> None:
         self.calls.append("retract")
+
+    async def accepted(self) -> None:
+        self.accepted_runs += 1
+
+    async def renew(self) -> None:
+        self.calls.append("renew")
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         self.calls.append(f"free {unload_models} {free_memory}")
