@@ -38,14 +38,17 @@ def convert(spec: InputSpec, value: Any) -> Any:
     return value
 
 
-def check_limits(spec: InputSpec, value: Any) -> Fault | None:
-    """A fault where the value lies outside what the input declares. TypeError where the two cannot be compared."""
+def check_limits(spec: InputSpec, value: Any, *, any_choice: bool = False) -> Fault | None:
+    """A fault where the value lies outside what the input declares. TypeError where the two cannot be compared.
+
+    `any_choice`: a combo box takes what it does not offer as well.
+    """
     options = spec.options
     if "min" in options and value < options["min"]:
         return faults.value_smaller_than_min(spec, value)
     if "max" in options and value > options["max"]:
         return faults.value_bigger_than_max(spec, value)
-    choices = spec.choices
+    choices = None if any_choice else spec.choices
     if choices is not None and value not in choices:
         return faults.value_not_in_list(spec, value)
     return None
@@ -56,11 +59,23 @@ def check_file(spec: InputSpec, value: Any, known_files: Collection[str]) -> Fau
 
     They are named as workflows name them: files of the input folder bare, those of other folders with their mark.
     """
-    if isinstance(value, str):
-        name, mark = split_mark(value)
-        if value in known_files or (mark == "input" and name in known_files):
-            return None
-    return faults.custom_validation_failed(spec.name, f"Invalid {spec.upload} file: {value}")
+    if is_known(value, known_files):
+        return None
+    kind = "file" if spec.upload == "file" else f"{spec.upload} file"
+    return faults.custom_validation_failed(spec.name, f"Invalid {kind}: {value}")
+
+
+def is_known(value: Any, known_files: Collection[str]) -> bool:
+    """Whether a workflow's value names one of these files."""
+    if not isinstance(value, str):
+        return False
+    name, mark = split_mark(value)
+    return value in known_files or (mark == "input" and name in known_files)
+
+
+def may_be_filename(value: Any) -> bool:
+    """Whether this looks like the name of a file, as it stands in an input folder: with an extension, and no URL."""
+    return isinstance(value, str) and "." in value and "://" not in value and not value.startswith("data:")
 
 
 def offered_files(upload: str, names: Iterable[str]) -> list[str]:

@@ -84,8 +84,9 @@ def _are_alike(having: Sequence[InputSpec]) -> bool:
 
 def _outputs(given: Sequence[tuple[OutputSpec, ...]]) -> tuple[OutputSpec, ...]:
     """As many as the one with the most has. Where types differ, links of any type may leave."""
+    longest: tuple[OutputSpec, ...] = max(given, key=len)
     found = []
-    for slot, output in enumerate(max(given, key=lambda outputs: len(outputs))):
+    for slot, output in enumerate(longest):
         others = [outputs[slot] for outputs in given if slot < len(outputs)]
         mixed = any(each.any_type or each.type != output.type for each in others)
         found.append(replace(output, any_type=mixed))

@@ -13,13 +13,14 @@ from limner.errors import WorkflowInvalid
 from limner.graph import faults
 from limner.graph.catalogue import Catalogue
 from limner.graph.faults import Fault
-from limner.graph.literals import check_file, check_limits, convert
+from limner.graph.literals import check_file, check_limits, convert, is_known, may_be_filename
 from limner.graph.plan import feeders_first
-from limner.graph.spec import InputSpec, NodeSpec, ValidatorSpec
-from limner.graph.types import joins
+from limner.graph.references import may_name_file
+from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, ValidatorSpec
+from limner.graph.types import ANY, COMBO, is_dynamic, joins
 from limner.graph.workflow import as_link, check_shape, holds_infinity, unknown_class, unwrapped
 
-BASE_FOLDERS = frozenset({"checkpoints", "diffusion_models", "unet", "diffusers"})
+BASE_FOLDERS = frozenset({"checkpoints", "diffusion_models", "unet", "unet_gguf", "diffusers"})
 """Model folders whose files are whole networks: jobs that name the same ones are worth running on the same worker."""
 
 LISTED_DEPENDENTS = 64
@@ -51,7 +52,8 @@ def validate(
     """Checks a workflow in the API format. `targets` narrows the outputs.
 
     input_files: those of the tenant's that are there, as workflows name them (`a.png`, `b.png [output]`).
-    Without `custom_check` the checks that only a node's own code can make are left to the run.
+    Without `custom_check` the checks that only a node's own code can make are left to the run. Of foreign classes
+    nothing is refused that their own server would take, but for files that are not the tenant's.
     Raises WorkflowInvalid (WorkflowIsEditorFormat) where no wanted output can run.
     """
     check_shape(prompt)
@@ -148,9 +150,9 @@ class _Walk:
             if not missing:
                 finding.exceptions.append(("TypeError", f"inputs must be an object, not '{type(inputs).__name__}'"))
             return finding
-        for spec in _declared(finding.spec, inputs):
+        for spec in self._expected(finding.spec, inputs):
             if spec.name not in inputs:
-                if spec.kind == "required":
+                if spec.kind == "required" and not is_dynamic(spec.type):
                     finding.faults.append(faults.required_input_missing(spec.name))
             elif isinstance(inputs[spec.name], list):
                 self._inspect_link(finding, spec, inputs[spec.name])
@@ -174,14 +176,19 @@ class _Walk:
             reason = f"{sequence} indices must be integers or slices, not {type(slot).__name__}"
             finding.exceptions.append(("TypeError", reason))
             return
-        if not 0 <= slot < len(source.outputs):
-            finding.exceptions.append(("IndexError", f"{sequence} index out of range"))
-            return
-        output = source.outputs[slot]
-        checks_types = finding.spec.validator is None or not finding.spec.validator.types
-        if checks_types and not (output.any_type or spec.any_type or joins(output.type, spec.type)):
-            finding.faults.append(faults.return_type_mismatch(spec, output.type, link))
+        if not source.lenient:  # what a pack gives may be longer than it says
+            lowest = -len(source.outputs) if source.foreign else 0  # ComfyUI counts from the end
+            if not lowest <= slot < len(source.outputs):
+                finding.exceptions.append(("IndexError", f"{sequence} index out of range"))
+                return
+            self._inspect_types(finding, spec, source.outputs[slot], link)
         finding.links.append((spec, link))
+
+    def _inspect_types(self, finding: _Finding, spec: InputSpec, output: OutputSpec, link: list[Any]) -> None:
+        node = finding.spec
+        is_checked = not node.lenient and (node.validator is None or not node.validator.types)
+        if is_checked and not (output.any_type or spec.any_type or joins(output.type, spec.type)):
+            finding.faults.append(faults.return_type_mismatch(spec, output.type, link))
 
     def _inspect_literal(self, finding: _Finding, spec: InputSpec, given: Any) -> None:
         value = unwrapped(given)
@@ -199,18 +206,41 @@ class _Walk:
             return
         if fault is not None:
             finding.faults.append(fault)
-        elif spec.upload:
+        elif self._is_file(finding.spec, spec, value):
             finding.files.append(value)
-        elif spec.folder in BASE_FOLDERS and isinstance(value, str):
+        elif spec.folder in BASE_FOLDERS and isinstance(value, str) and value not in (*spec.first, *spec.last):
             finding.models.append(value)
 
     def _check(self, node: NodeSpec, spec: InputSpec, value: Any) -> Fault | None:
         if spec.upload:
-            return check_file(spec, value, self.input_files)
+            is_word = value in spec.first or (node.lenient and not may_be_filename(value))
+            return None if is_word else check_file(spec, value, self.input_files)
         own = node.validator
         if own is not None and (own.all_inputs or spec.name in own.inputs):
             return None
-        return check_limits(spec, value)
+        if node.lenient or self._is_file(node, spec, value):
+            return None
+        return check_limits(spec, value, any_choice=node.foreign and spec.type == COMBO)
+
+    def _is_file(self, node: NodeSpec, spec: InputSpec, value: Any) -> bool:
+        return may_name_file(node, spec, value) and is_known(value, self.input_files)
+
+    def _expected(self, node: NodeSpec, inputs: dict[str, Any]) -> Iterator[InputSpec]:
+        """The declared inputs, and those that a node with open inputs is given beside them.
+
+        Of a foreign node only links count there: what feeds it must be looked at, and what else it takes is not known.
+        """
+        yield from node.input.values()
+        if not (node.open_inputs or node.lenient):
+            return
+        for name, value in inputs.items():
+            if name in node.input or (node.foreign and not self._is_link(value)):
+                continue
+            yield InputSpec(name=name, type=ANY, kind="optional", any_type=True)
+
+    def _is_link(self, value: Any) -> bool:
+        link = as_link(value)
+        return link is not None and link.node_id in self.prompt
 
     def _inspect_by_its_own_code(
         self, finding: _Finding, validator: ValidatorSpec, inputs: dict[str, Any], ask: CustomCheck
@@ -231,7 +261,8 @@ class _Walk:
             finding.faults.extend(faults.custom_validation_failed(name, reason) for name in arguments)
 
     def _received(self, link: list[Any]) -> Any:
-        return self.specs[self.prompt[link[0]]["class_type"]].outputs[link[1]].type
+        source = self.specs[self.prompt[link[0]]["class_type"]]
+        return ANY if source.lenient else source.outputs[link[1]].type
 
 
 @dataclass(slots=True)
@@ -242,14 +273,6 @@ class _Step:
     used_by: tuple[InputSpec, list[Any]] | None
     rest: Iterator[tuple[InputSpec, list[Any]]]
     sound: bool = True
-
-
-def _declared(spec: NodeSpec, inputs: dict[str, Any]) -> Iterator[InputSpec]:
-    yield from spec.input.values()
-    if spec.open_inputs:
-        for name in inputs:
-            if name not in spec.input:
-                yield InputSpec(name=name, type="*", kind="optional", any_type=True)
 
 
 def _no_such_node(target: Any) -> tuple[str, str]:

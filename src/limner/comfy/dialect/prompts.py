@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,8 +16,8 @@ from limner.comfy.dialect.submission import Submission
 from limner.errors import Conflict, NotFound, WorkflowInvalid
 from limner.graph.catalogue import Catalogue
 from limner.graph.literals import split_mark
+from limner.graph.references import named_files
 from limner.graph.validate import Validated, validate
-from limner.graph.workflow import unwrapped
 from limner.jobs.model import InputFile
 
 THREAD_NODES = 300
@@ -39,7 +38,7 @@ class Prompts:
         asked = Submission.read(await json_body(request))
         dialect = self._dialect
         catalogue = await dialect.catalogues.current(dialect.pool)
-        input_files = await self._input_files(file_references(asked.prompt, catalogue))
+        input_files = await self._input_files(named_files(asked.prompt, catalogue))
         validated = await self._validate(asked, catalogue, input_files)
         try:
             submitted = await dialect.jobs.submit(
@@ -89,15 +88,3 @@ class Prompts:
             raise WorkflowInvalid(
                 "prompt_outputs_failed_validation", "Prompt outputs failed validation", error.message
             ) from error
-
-
-def file_references(prompt: Any, catalogue: Catalogue) -> list[str]:
-    """What stands in a workflow where nodes take the name of one of the tenant's files."""
-    found: dict[str, None] = {}
-    for node in prompt.values() if isinstance(prompt, dict) else ():
-        name, inputs = (node.get("class_type"), node.get("inputs")) if isinstance(node, dict) else (None, None)
-        spec = catalogue.nodes.get(name) if isinstance(name, str) else None
-        if spec is not None and isinstance(inputs, dict):
-            values = (unwrapped(inputs.get(each.name)) for each in spec.inputs if each.upload)
-            found.update((value, None) for value in values if isinstance(value, str))
-    return list(found)
