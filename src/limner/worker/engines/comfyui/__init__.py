@@ -1,0 +1,1 @@
+"""A stock ComfyUI, driven through its own protocol: the second adapter of the `Engine` port."""
