@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from limner.db.hot import Hot
@@ -141,8 +141,8 @@ def hold(connection: Connection, job_id: str, *, with_request: bool = False) -> 
 _SAVE = Hot(
     """
     UPDATE jobs SET state = :state, epoch = :epoch, attempts = :attempts, losses = :losses, token = :token,
-        worker = :worker, delivery = :delivery, models = :models, started_at = :started_at, ended_at = :ended_at,
-        hidden = :hidden, changed_at = :now, run_at = coalesce(:run_at, run_at)
+        worker = :worker, delivery = :delivery, models = :models, avoid = :avoid, started_at = :started_at,
+        ended_at = :ended_at, hidden = :hidden, changed_at = :now, run_at = coalesce(:run_at, run_at)
     WHERE seq = :seq
     """
 )
@@ -167,6 +167,7 @@ def save(connection: Connection, held: Held, job: Job, *, run_after: float | Non
         "worker": job.worker,
         "delivery": job.delivery,
         "models": to_json(job.models),
+        "avoid": to_json(job.avoid),
         "started_at": to_seconds(job.started_at),
         "ended_at": to_seconds(job.ended_at),
         "hidden": hidden,
@@ -216,6 +217,16 @@ def end_attempt(connection: Connection, held: Held, outcome: str) -> None:
     """Closes the attempt that held the job before this transaction."""
     values = {"token": held.job.token, "outcome": outcome, "now": held.now.timestamp()}
     _END_ATTEMPT.run(connection, values)
+
+
+_OUT = text("jobs.state IN ('released', 'running', 'canceling')")  # else SQLite would not use the index jobs_out
+
+
+def had_by(connection: Connection, pool: str, worker: str) -> list[Job]:
+    """What a worker runs as far as is known here, the last begun first; without what was submitted."""
+    statement = select(*JOB).where(_OUT, jobs.c.pool == pool, jobs.c.state.in_([State.RUNNING, State.CANCELING]))
+    statement = statement.where(jobs.c.worker == worker).order_by(jobs.c.started_at.desc(), jobs.c.seq.desc())
+    return [to_job(row._mapping) for row in connection.execute(statement)]
 
 
 _WHOLE = select(*JOB, *REQUEST).join(job_requests, job_requests.c.job == jobs.c.seq).where(jobs.c.ended_at.is_(None))

@@ -65,6 +65,7 @@ def to_job(r: Mapping[Any, Any]) -> Job:
         worker=r["worker"],
         delivery=r["delivery"],
         models=tuple(json.loads(r["models"])),
+        avoid=json.loads(r["avoid"]),
         created_at=time_of(r["created_at"]),
         started_at=to_time(r["started_at"]),
         ended_at=to_time(r["ended_at"]),

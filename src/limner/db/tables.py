@@ -67,6 +67,7 @@ jobs = Table(
     Column("worker", Text),
     Column("delivery", Text),
     Column("models", Text, nullable=False),
+    Column("avoid", Text, nullable=False, server_default="{}"),
     Column("created_at", Double, nullable=False),
     Column("run_at", Double, nullable=False),
     Column("ranked_at", Double, nullable=False),

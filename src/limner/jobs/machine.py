@@ -6,7 +6,7 @@
        │     recall, no token     │ cancel        │  │ claim after a lost worker
        │                          ▼        cancel ▼  │
        │                      canceled         canceling  ──report, loss──►  canceled (or what the run became)
-       └── retry later, returned, no token ───────┘
+       └── retry later, returned, unfit, no token ┘
 
 Release and recall move many rows at once and are single statements in db/release.py; each of them raises the epoch
 whenever it takes a token back, which is all that this file needs to know of them.
@@ -19,7 +19,8 @@ may still finish the job as long as nobody else has claimed it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,24 +36,35 @@ ENDS = {
     "failed": State.FAILED,
     "interrupted": State.CANCELED,
     "returned": State.CANCELED,
+    "unfit": State.FAILED,
 }
 """What a job that has ended must be, for a report of this outcome to be a repeat of the one that ended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAsked:
-    """A worker got a token from the bus and asks for the job. `new_token` is what it gets if a new attempt begins."""
+    """A worker got a token from the bus and asks for the job. `new_token` is what it gets if a new attempt begins.
+
+    `catalogue`: digest of what the worker can run. `resumed`: it was started again and only asks whether it may go
+    on with what this delivery was granted before; no attempt begins and none is lost.
+    """
 
     epoch: int
     worker: str
     delivery: str
     new_token: str
     now: datetime
+    catalogue: str = ""
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """A worker tells how its attempt ended. `outcome` as in bus.messages.Done. `jitter`: 0..1, spreads retries."""
+    """A worker tells how its attempt ended. `outcome` as in bus.messages.Done. `jitter`: 0..1, spreads retries.
+
+    For "unfit" also `catalogue`, the digest of what the worker can run, and `workers`, the pool's live ones with
+    theirs ("" where it is not known yet).
+    """
 
     token: str
     outcome: str
@@ -62,6 +74,8 @@ class Reported:
     error: dict[str, Any] | None = None
     models: tuple[str, ...] = ()
     jitter: float = 0.0
+    catalogue: str = ""
+    workers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +90,15 @@ class TokenMissing:
     now: datetime
 
 
-Event = ClaimAsked | Reported | CancelAsked | TokenMissing
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NobodyCame:
+    """The job has waited long for another worker than those that cannot run it. `workers` as in Reported."""
+
+    now: datetime
+    workers: Mapping[str, str]
+
+
+Event = ClaimAsked | Reported | CancelAsked | TokenMissing | NobodyCame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +117,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Answer to a claim or a report: the worker acknowledges its token and forgets the job."""
+    """Answer to a claim or a report: the worker acknowledges its token and forgets the job.
+
+    `elsewhere`: the token is good, but for another worker; this one gives it back.
+    """
 
     reason: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +184,8 @@ def decide(job: Job, event: Event) -> Decision:
             return _cancel(job, event)
         case TokenMissing():
             return _token_missing(job, event)
+        case NobodyCame():
+            return _nobody_came(job, event)
 
 
 def backoff_seconds(failures: int, jitter: float = 0.0) -> float:
@@ -171,6 +199,8 @@ def _claim(job: Job, asked: ClaimAsked) -> Decision:
         return _unchanged(job, Refused(reason=f"the job is {job.state}"))
     if asked.epoch != job.epoch:
         return _unchanged(job, Refused(reason=f"the token is of epoch {asked.epoch}, the job is at {job.epoch}"))
+    if asked.resumed:
+        return _resume(job, asked)
     if job.state is State.CANCELING:
         canceled = replace(job, state=State.CANCELED, ended_at=asked.now)
         return _with(canceled, Refused(reason="the job was canceled"), AttemptEnded(outcome="lost"), Ended())
@@ -178,9 +208,22 @@ def _claim(job: Job, asked: ClaimAsked) -> Decision:
         return _claim_running(job, asked)
     if job.state is State.QUEUED:
         return _unchanged(job, Refused(reason="the job has not been released"))
+    if _avoids(job, asked.worker, asked.catalogue):
+        return _unchanged(job, Refused(reason="this worker cannot run the job", elsewhere=True))
     if job.attempts >= MAX_ATTEMPTS:
         return _lost_for_good(job, asked)
     return _with(_granted(job, asked), *_superseded(job), *_dismissed(job, asked), Granted())
+
+
+def _resume(job: Job, asked: ClaimAsked) -> Decision:
+    """The run may have outlived its supervisor. One that was to stop meanwhile is told so again."""
+    if (job.worker, job.delivery) != (asked.worker, asked.delivery) or job.token is None:
+        return _unchanged(job, Refused(reason="another delivery has the job now"))
+    if job.state is State.RUNNING:
+        return _unchanged(job, Granted(repeat=True))
+    if job.state is State.CANCELING:
+        return _unchanged(job, Granted(repeat=True), InterruptWorker(worker=asked.worker, token=job.token))
+    return _unchanged(job, Refused(reason=f"the job is {job.state}"))
 
 
 def _claim_running(job: Job, asked: ClaimAsked) -> Decision:
@@ -227,33 +270,40 @@ def _dismissed(job: Job, asked: ClaimAsked) -> tuple[InterruptWorker, ...]:
 
 
 def _lost_for_good(job: Job, asked: ClaimAsked) -> Decision:
-    error = _worker_lost(job)
+    error = _without_run(
+        job,
+        exception_message=f"The worker vanished during the run, {job.attempts} times in all.\n",
+        exception_type="WorkerLost",
+        code="worker_lost",
+        retryable=True,
+    )
     failed = replace(
         job,
         state=State.FAILED,
         ended_at=asked.now,
         error=error,
-        messages=(("execution_error", error | {"timestamp": int(asked.now.timestamp() * 1000)}),),
+        messages=(_execution_error(error, asked.now),),
     )
     refused = Refused(reason=f"all {job.attempts} attempts are used up")
     return _with(failed, AttemptEnded(outcome="lost"), *_dismissed(job, asked), refused, Ended())
 
 
-def _worker_lost(job: Job) -> dict[str, Any]:
+def _without_run(job: Job, **what: Any) -> dict[str, Any]:
     """In the shape of a node's exception, so that every face can show it."""
     return {
         "prompt_id": job.prompt_id,
         "node_id": "",
         "node_type": "",
         "executed": [],
-        "exception_message": f"The worker vanished during the run, {job.attempts} times in all.\n",
-        "exception_type": "WorkerLost",
         "traceback": [],
         "current_inputs": {},
         "current_outputs": [],
-        "code": "worker_lost",
-        "retryable": True,
+        **what,
     }
+
+
+def _execution_error(error: dict[str, Any], now: datetime) -> tuple[str, dict[str, Any]]:
+    return "execution_error", error | {"timestamp": int(now.timestamp() * 1000)}
 
 
 def _report(job: Job, told: Reported) -> Decision:
@@ -271,6 +321,8 @@ def _report(job: Job, told: Reported) -> Decision:
             return _returned(job, told)
         case "failed":
             return _failed(job, told)
+        case "unfit":
+            return _unfit(job, told)
     return _unchanged(job, Refused(reason=f"unknown outcome {told.outcome!r}"))
 
 
@@ -305,11 +357,43 @@ def _failed(job: Job, told: Reported) -> Decision:
 def _returned(job: Job, told: Reported) -> Decision:
     if job.state is State.CANCELING:
         return _end(job, told, State.CANCELED)
+    return _handed_back(job, told)
+
+
+def _unfit(job: Job, told: Reported) -> Decision:
+    """For another worker, if there is one that has not been tried with what it can run now."""
+    if job.state is State.CANCELING:
+        return _end(job, told, State.CANCELED)
+    avoid = {**job.avoid, job.worker or "": told.catalogue}
+    if not _could_run(told.workers, avoid):
+        return _end(job, told, State.FAILED)
+    return _handed_back(replace(job, avoid=avoid), told)
+
+
+def _handed_back(job: Job, told: Reported) -> Decision:
+    """The attempt does not count: the job runs as soon as a worker is free."""
     again = replace(job, token=None, worker=None, delivery=None, attempts=max(job.attempts - 1, 0))
-    ended = AttemptEnded(outcome="returned")
+    ended = AttemptEnded(outcome=told.outcome)
     if job.state.waiting:  # the sweep was faster: the job already waits under a newer epoch
         return _with(again, Accepted(), ended)
     return _with(_back(again), Accepted(), ended, RunAfter(seconds=0.0))
+
+
+def _avoids(job: Job, worker: str, catalogue: str) -> bool:
+    """Whether this worker could not run the job, and nothing in what it can run has changed since."""
+    return job.avoid.get(worker) == catalogue
+
+
+def _could_run(workers: Mapping[str, str], avoid: Mapping[str, str]) -> bool:
+    """Whether one of the live workers may be able to: it has another catalogue than those that are not.
+
+    One that is still starting ("") may turn out to have anything.
+    """
+    unfit = set(avoid.values())
+    return any(
+        avoid.get(worker) != catalogue and (not catalogue or catalogue not in unfit)
+        for worker, catalogue in workers.items()
+    )
 
 
 def _cancel(job: Job, asked: CancelAsked) -> Decision:
@@ -326,6 +410,27 @@ def _cancel(job: Job, asked: CancelAsked) -> Decision:
     if job.state is State.CANCELING:
         return _unchanged(job, *still_running)
     return _with(replace(job, state=State.CANCELING), *still_running)
+
+
+def _nobody_came(job: Job, found: NobodyCame) -> Decision:
+    """A job that every live worker refuses has no better end to wait for."""
+    if job.state is not State.RELEASED or not job.avoid or _could_run(found.workers, job.avoid):
+        return _unchanged(job)
+    error = _without_run(
+        job,
+        exception_message="No worker that is there now has all the nodes and models that the workflow names.\n",
+        exception_type="UnfitWorker",
+        code="unfit_worker",
+        retryable=False,
+    )
+    failed = replace(
+        job,
+        state=State.FAILED,
+        ended_at=found.now,
+        error=error,
+        messages=(_execution_error(error, found.now),),
+    )
+    return _with(failed, *_superseded(job), *_purge(job), Ended())
 
 
 def _token_missing(job: Job, found: TokenMissing) -> Decision:

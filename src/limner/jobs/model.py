@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -76,3 +77,4 @@ class Job:
     models: tuple[str, ...] = field(default=())
     delivery: str | None = None  # the delivery under which the running attempt was claimed
     losses: int = 0  # workers that vanished while they had this job
+    avoid: Mapping[str, str] = field(default_factory=dict)  # workers that could not run it: id -> catalogue digest

@@ -32,6 +32,7 @@ CALLS: dict[str, tuple[Callable[[Connection], object], str]] = {
     "hide": (lambda c: history.hide(c, "t", ["p", "q"]), "jobs_prompt"),
     "running": (lambda c: jobs.running(c, "t"), "jobs_live_prompt"),
     "waiting": (lambda c: jobs.waiting(c, "t"), "jobs_live_prompt"),
+    "had by a worker": (lambda c: jobs.had_by(c, "default", "w"), "jobs_out"),
     "cancel": (lambda c: jobs.cancel_queued(c, "t", ["p"]), "jobs_live_prompt"),
 }
 

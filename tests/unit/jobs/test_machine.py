@@ -21,6 +21,7 @@ from limner.jobs.machine import (
     Event,
     Granted,
     InterruptWorker,
+    NobodyCame,
     PurgeToken,
     Refused,
     Reported,
@@ -67,8 +68,8 @@ def running(**changes: Any) -> Job:
     return job(**(fields | changes))
 
 
-def claim(epoch: int = 0, worker: str = "w1", delivery: str = "d1", token: str = "t-new") -> ClaimAsked:
-    return ClaimAsked(epoch=epoch, worker=worker, delivery=delivery, new_token=token, now=NOW)
+def claim(epoch: int = 0, worker: str = "w1", delivery: str = "d1", token: str = "t-new", **more: Any) -> ClaimAsked:
+    return ClaimAsked(epoch=epoch, worker=worker, delivery=delivery, new_token=token, now=NOW, **more)
 
 
 def report(outcome: str, token: str = "t1", **more: Any) -> Reported:
@@ -372,6 +373,145 @@ def test_backoff_grows_from_five_seconds_to_five_minutes() -> None:
     assert backoff_seconds(1, jitter=1.0) == pytest.approx(6.0)
 
 
+def resume(**changes: Any) -> ClaimAsked:
+    return claim(**({"resumed": True} | changes))
+
+
+def test_a_worker_that_was_started_again_goes_on_with_what_it_was_granted() -> None:
+    before = running()
+    decision = decide(before, resume())
+    assert decision.answer == Granted(repeat=True)
+    assert decision.job is before, "no attempt more, no worker lost, the same token"
+
+
+@pytest.mark.parametrize("changes", [{"worker": "w2"}, {"delivery": "d2"}, {"epoch": 1}])
+def test_a_job_that_went_on_without_its_worker_is_not_resumed(changes: dict[str, Any]) -> None:
+    """Delivered again to another, or put back and waiting: nothing changes, and nobody counts as lost."""
+    before = running()
+    decision = decide(before, resume(**changes))
+    assert isinstance(decision.answer, Refused)
+    assert decision.job is before
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RELEASED])
+def test_a_job_that_was_put_back_is_not_resumed(state: State) -> None:
+    """Its worker and delivery are still written down, and its epoch may not have risen."""
+    before = running(state=state)
+    decision = decide(before, resume())
+    assert isinstance(decision.answer, Refused)
+    assert decision.job is before
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
+def test_an_ended_job_is_not_resumed(state: State) -> None:
+    assert isinstance(decide(running(state=state, ended_at=NOW), resume()).answer, Refused)
+
+
+def test_a_job_that_was_canceled_meanwhile_is_resumed_to_be_stopped() -> None:
+    """A run that outlived its supervisor has to be interrupted by somebody."""
+    before = running(state=State.CANCELING)
+    decision = decide(before, resume())
+    assert decision.answer == Granted(repeat=True)
+    assert only(decision, InterruptWorker) == InterruptWorker(worker="w1", token="t1")
+    assert decision.job is before
+
+
+def test_a_job_without_a_token_is_not_resumed() -> None:
+    assert isinstance(decide(job(worker="w1", delivery="d1"), resume()).answer, Refused)
+
+
+UNFIT_ERROR = {"code": "unfit_worker", "retryable": False, "exception_message": "no such node"}
+
+
+def unfit(catalogue: str = "a", workers: dict[str, str] | None = None) -> Reported:
+    return report("unfit", error=UNFIT_ERROR, catalogue=catalogue, workers=workers or {})
+
+
+def test_a_job_that_its_worker_cannot_run_waits_for_another_one_at_once() -> None:
+    decision = decide(running(), unfit(workers={"w1": "a", "w2": "b"}))
+    assert decision.answer == Accepted()
+    assert (decision.job.state, decision.job.attempts, decision.job.epoch) == (State.QUEUED, 0, 1)
+    assert (decision.job.token, decision.job.worker, decision.job.avoid) == (None, None, {"w1": "a"})
+    assert only(decision, RunAfter).seconds == 0
+    assert only(decision, AttemptEnded).outcome == "unfit"
+
+
+@pytest.mark.parametrize(
+    "workers", [{}, {"w1": "a"}, {"w1": "a", "w2": "a"}, {"w1": "a", "w3": "c"}, {"w1": "a", "w4": "c"}]
+)
+def test_a_job_that_no_other_worker_could_run_has_failed(workers: dict[str, str]) -> None:
+    """w2 has the same nodes as w1, w3 was tried before, w4 has the same nodes as w3."""
+    decision = decide(running(avoid={"w3": "c"}), unfit(workers=workers))
+    assert decision.answer == Accepted()
+    assert (decision.job.state, decision.job.error) == (State.FAILED, UNFIT_ERROR)
+    assert only(decision, Ended) == Ended()
+
+
+def test_a_worker_that_starts_may_turn_out_to_have_what_is_missing() -> None:
+    assert decide(running(), unfit(workers={"w2": ""})).job.state is State.QUEUED
+
+
+def test_a_worker_that_got_another_catalogue_may_be_tried_again() -> None:
+    assert decide(running(avoid={"w2": "b"}), unfit(workers={"w2": "b2"})).job.state is State.QUEUED
+
+
+def test_a_report_of_an_unfit_worker_told_twice_is_one_end() -> None:
+    first = decide(running(), unfit())
+    assert decide(first.job, unfit()).answer == Accepted(repeat=True)
+
+
+def test_an_unfit_workers_job_that_was_canceled_is_canceled() -> None:
+    decision = decide(running(state=State.CANCELING), unfit(workers={"w2": "b"}))
+    assert (decision.job.state, decision.job.error) == (State.CANCELED, None)
+
+
+def test_a_job_that_was_put_back_before_its_worker_turned_out_unfit_keeps_its_place() -> None:
+    """The sweep was faster."""
+    before = running(state=State.QUEUED, epoch=1)
+    decision = decide(before, unfit(workers={"w2": "b"}))
+    assert (decision.job.state, decision.job.epoch, decision.job.avoid) == (State.QUEUED, 1, {"w1": "a"})
+    assert effects(decision, RunAfter) == []
+
+
+def test_a_worker_does_not_get_a_job_again_that_it_could_not_run() -> None:
+    before = job(avoid={"w1": "a"})
+    decision = decide(before, claim(catalogue="a"))
+    assert isinstance(decision.answer, Refused)
+    assert decision.answer.elsewhere
+    assert decision.job is before
+    assert decide(before, claim(worker="w2", catalogue="a")).answer == Granted()
+
+
+def test_a_worker_with_a_new_catalogue_gets_the_job_again() -> None:
+    assert decide(job(avoid={"w1": "a"}), claim(catalogue="a2")).answer == Granted()
+
+
+def test_a_job_that_every_live_worker_refuses_fails_in_the_end() -> None:
+    before = job(avoid={"w1": "a", "w2": "b"})
+    decision = decide(before, NobodyCame(now=NOW, workers={"w1": "a", "w3": "b"}))
+    assert decision.job.state is State.FAILED
+    assert decision.job.error is not None
+    assert decision.job.error["code"] == "unfit_worker"
+    assert decision.job.messages[0][0] == "execution_error"
+    assert effects(decision, PurgeToken)
+    assert only(decision, Ended) == Ended()
+
+
+@pytest.mark.parametrize(
+    ("before", "workers"),
+    [
+        (job(), {}),
+        (job(avoid={"w1": "a"}), {"w2": "b"}),
+        (job(avoid={"w1": "a"}), {"w2": ""}),
+        (job(avoid={"w1": ""}), {"w1": "b"}),
+        (running(avoid={"w1": "a"}), {}),
+    ],
+)
+def test_a_job_that_a_worker_may_still_run_waits_on(before: Job, workers: dict[str, str]) -> None:
+    decision = decide(before, NobodyCame(now=NOW, workers=workers))
+    assert decision.job is before
+
+
 TOKENS = st.sampled_from(["t1", "t2", "t3"])
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(
@@ -382,6 +522,18 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         token=TOKENS,
     ),
     st.builds(report, st.sampled_from(["succeeded", "interrupted", "returned", "failed"]), token=TOKENS),
+    st.builds(
+        lambda token, others, catalogue: replace(
+            unfit(catalogue, {"w1": "a", "w2": "b"} if others else {}), token=token
+        ),
+        TOKENS,
+        st.booleans(),
+        st.sampled_from(["a", "b"]),
+    ),
+    st.builds(
+        resume, epoch=st.integers(0, 4), worker=st.sampled_from(["w1", "w2"]), delivery=st.sampled_from(["d1", "d2"])
+    ),
+    st.just(NobodyCame(now=NOW, workers={"w1": "a"})),
     st.builds(lambda token: replace(failure(retryable=True), token=token), TOKENS),
     st.just(CancelAsked(now=NOW)),
     st.just(TokenMissing(now=NOW)),
