@@ -131,4 +131,7 @@ def _text(entry: Mapping[str, Any], key: str, otherwise: Any) -> Any:
 
 
 def _names(names: Any) -> tuple[str, ...]:
-    return tuple(sorted({each for each in names if is_text(each)})) if isinstance(names, list | tuple) else ()
+    """A folder's files, sorted; what names no file is left out."""
+    if not isinstance(names, list | tuple):
+        return ()
+    return tuple(sorted({each for each in names if is_text(each) and each.strip("./\\ ")}))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from limner.bus.messages import Heartbeat
-from limner.comfy.dialect.info import FOLDERS
+from limner.comfy.dialect.info import COMFYUI_VERSION, FOLDERS, system_stats
 from tests.contract.dialect.stack import Stack, load_workflow
 from tests.unit.comfy.recordings import TRANSCRIPTS
 
@@ -55,6 +57,36 @@ async def test_devices_and_versions_come_from_the_workers(gateway: Stack) -> Non
     told = await get(gateway, "/system_stats")
     assert told["devices"] == [device]
     assert (told["system"]["python_version"], told["system"]["pytorch_version"]) == ("3.99", "2.99")
+
+
+def beat(worker: str, **members: Any) -> Heartbeat:
+    told = {"pool": "default", "state": "idle", "version": "1", "catalogue": ""}
+    return Heartbeat(worker=worker, **{**told, **members})
+
+
+@pytest.mark.parametrize(
+    ("engines", "version"),
+    [
+        ([], COMFYUI_VERSION),
+        ([("limner", "")], COMFYUI_VERSION),
+        ([("comfyui", "0.3.70")], "0.3.70"),
+        ([("comfyui", "0.10.2"), ("comfyui", "0.9.12")], "0.9.12"),
+        ([("comfyui", "0.3.70"), ("limner", "")], COMFYUI_VERSION),
+        ([("comfyui", "")], COMFYUI_VERSION),
+        ([("comfyui", "v0.4.0-12-gabc"), ("comfyui", "0.3.64")], "0.3.64"),
+    ],
+)
+def test_system_stats_tells_the_oldest_comfyui_where_all_workers_drive_one(
+    engines: list[tuple[str, str]], version: str
+) -> None:
+    devices = [{"name": str(number)} for number in range(len(engines))]
+    workers = [
+        beat(f"w{number}", engine=engine, engine_version=told, devices=[devices[number]])
+        for number, (engine, told) in enumerate(engines)
+    ]
+    told = system_stats(workers)
+    assert told["system"]["comfyui_version"] == version
+    assert told["devices"] == devices or not workers
 
 
 async def test_object_info_is_whole_and_by_class(gateway: Stack) -> None:

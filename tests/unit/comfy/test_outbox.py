@@ -30,11 +30,20 @@ async def test_a_reader_that_waits_gets_the_next_frame() -> None:
 async def test_of_waiting_pictures_the_newest_stay() -> None:
     outbox = Outbox()
     for n in range(10):
-        outbox.put(Frame(data=bytes([n])))
+        outbox.put(Frame(data=bytes([n]), metadata=False))
         outbox.put(Frame(data=str(n)))
     kept = await drained(outbox)
     assert [each for each in kept if isinstance(each, bytes)] == [bytes([n]) for n in range(10 - PICTURES, 10)]
     assert [each for each in kept if isinstance(each, str)] == [str(n) for n in range(10)]
+
+
+async def test_words_at_a_node_are_no_pictures_and_none_is_lost() -> None:
+    outbox = Outbox()
+    for n in range(10):
+        outbox.put(Frame(data=b"words %d" % n))
+        outbox.put(Frame(data=bytes([n]), metadata=True))
+    kept = await drained(outbox)
+    assert [each for each in kept if b"words" in bytes(each)] == [b"words %d" % n for n in range(10)]  # type: ignore[arg-type]
 
 
 async def test_only_the_last_snapshots_of_a_long_queue_stay() -> None:

@@ -144,3 +144,46 @@ def test_a_warning_is_shown_as_text_at_its_node() -> None:
     (frame,) = RunFrames("p", "c").apply(live("Warned", node=ref("1"), text="héllo"))
     assert frame.data == bytes.fromhex("00000003000000013168c3a96c6c6f")
     assert list(RunFrames("p", None).apply(live("Warned", node=ref("1"), text="héllo"))) == []
+
+
+def test_a_nodes_own_words_are_shown_at_it_and_newer_ones_outdate_them() -> None:
+    run = RunFrames("p", "c")
+    (first,) = run.apply(live("TextShown", node=ref("1"), text="héllo"))
+    assert first.data == bytes.fromhex("00000003000000013168c3a96c6c6f")
+    (second,), (other,) = (list(run.apply(live("TextShown", node=ref(each), text="x"))) for each in ("1", "2"))
+    assert first.snapshot == second.snapshot != other.snapshot
+    assert list(RunFrames("p", None).apply(live("TextShown", node=ref("1"), text="x"))) == []
+
+
+def test_a_packs_event_reaches_the_client_under_its_own_name_with_the_callers_prompt_id() -> None:
+    """The engine knows the prompt by the job's id ("j"); an old ComfyUI by one of its own."""
+    data = {"prompt_id": "engine's", "about": [{"id": "j", "j": 1}, "job j", 5], "name": "n", "event": "e"}
+    (frame,) = RunFrames("p", "c").apply(live("PackEvent", name="pack.done", data=data))
+    assert frame.client == "c"
+    assert json.loads(frame.data) == {
+        "type": "pack.done",
+        "data": {"prompt_id": "p", "about": [{"id": "p", "p": 1}, "job j", 5], "name": "n", "event": "e"},
+    }
+    assert list(RunFrames("p", None).apply(live("PackEvent", name="pack.done", data=data))) == []
+
+
+def test_a_packs_event_without_a_prompt_gets_none() -> None:
+    (frame,) = RunFrames("p", "c").apply(live("PackEvent", name="pack.note", data={"a": 1}))
+    assert json.loads(frame.data) == {"type": "pack.note", "data": {"a": 1}}
+
+
+def test_a_worker_that_goes_on_with_a_run_does_not_begin_it_twice_for_its_client() -> None:
+    run = RunFrames("p", "c")
+    start, cached = live("RunStarted", timestamp_ms=1), live("NodesCached", nodes=["1"], timestamp_ms=1)
+    told = [types(run.apply(each)) for each in (start, cached, start, cached)]
+    assert told == [["execution_start"], ["execution_cached"], [], []]
+
+
+@pytest.mark.parametrize("told_by_the_run", [True, False])
+def test_what_a_comfyui_refused_stands_in_the_error_that_its_caller_gets(told_by_the_run: bool) -> None:
+    refusal = {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": {"3": {"errors": []}}}
+    error = {"code": "workflow_refused", "exception_message": "no", **refusal}
+    messages = [["execution_error", {"prompt_id": "p", **error}]] if told_by_the_run else []
+    frame = next(iter(RunFrames("p", "c").apply(ended("failed", messages, error))))
+    told = json.loads(frame.data)["data"]
+    assert {name: told[name] for name in refusal} == refusal

@@ -10,6 +10,9 @@ from limner.jobs.model import State
 
 Message = tuple[str, dict[str, Any]]
 
+REFUSAL = ("error", "node_errors")
+"""What a ComfyUI behind Limner answered when it would not take the prompt, as POST /prompt answers it."""
+
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
@@ -42,4 +45,5 @@ def _error_without_run(prompt_id: str, error: dict[str, Any], now: int) -> dict[
         "current_inputs": error.get("current_inputs", {}),
         "current_outputs": error.get("current_outputs", []),
         "timestamp": error.get("timestamp", now),
+        **{name: error[name] for name in REFUSAL if name in error},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import sys
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,7 +21,8 @@ from limner.errors import Unavailable
 from limner.graph.catalogue import Catalogue
 
 COMFYUI_VERSION = "0.3.64"
-"""The version whose protocol this is. Clients compare it with what they need."""
+"""The version whose protocol and nodes these are, unless every worker drives a ComfyUI. Clients compare it with what
+they need."""
 
 FRONTEND_VERSION = "1.27.10"
 
@@ -100,7 +102,7 @@ def system_stats(workers: list[Heartbeat]) -> dict[str, Any]:
         "os": os.name,
         "ram_total": memory.total,
         "ram_free": memory.available,
-        "comfyui_version": COMFYUI_VERSION,
+        "comfyui_version": comfyui_version(workers),
         "required_frontend_version": FRONTEND_VERSION,
         "installed_templates_version": None,
         "required_templates_version": None,
@@ -112,6 +114,14 @@ def system_stats(workers: list[Heartbeat]) -> dict[str, Any]:
     }
     devices = [device for worker in workers for device in worker.devices]
     return {"system": system, "devices": devices or [_processor(memory.total, memory.available)]}
+
+
+def comfyui_version(workers: list[Heartbeat]) -> str:
+    """What clients may count on: the oldest of the workers' versions where all drive a ComfyUI, else Limner's own."""
+    versions = [each.engine_version for each in workers if each.engine == "comfyui" and each.engine_version]
+    if not versions or any(each.engine != "comfyui" for each in workers):
+        return COMFYUI_VERSION
+    return min(versions, key=lambda version: [int(part) for part in re.findall(r"\d+", version)[:4]])
 
 
 def _processor(total: int, free: int) -> dict[str, Any]:

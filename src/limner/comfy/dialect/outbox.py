@@ -50,16 +50,16 @@ class Outbox:
             await self._filled.wait()
         frame = self._waiting.popleft()
         self._bytes -= len(frame.data)
-        self._pictures -= isinstance(frame.data, bytes)
+        self._pictures -= _is_picture(frame)
         return frame
 
     def _add(self, frame: Frame) -> None:
         self._waiting.append(frame)
         self._bytes += len(frame.data)
-        self._pictures += isinstance(frame.data, bytes)
+        self._pictures += _is_picture(frame)
 
     def _drop_oldest_picture(self) -> None:
-        oldest = next(frame for frame in self._waiting if isinstance(frame.data, bytes))
+        oldest = next(frame for frame in self._waiting if _is_picture(frame))
         self._keep([frame for frame in self._waiting if frame is not oldest])
 
     def _thin(self) -> None:
@@ -79,3 +79,8 @@ class Outbox:
         self._bytes = self._pictures = 0
         for frame in frames:
             self._add(frame)
+
+
+def _is_picture(frame: Frame) -> bool:
+    """Only previews come in two forms; words at a node are binary as well, and none may be lost for another."""
+    return frame.metadata is not None

@@ -30,6 +30,7 @@ class RunFrames:
         self._preview: Preview | None = None
         self._bare_step: str | None = None  # the node of the step just shown, if it came without a picture
         self._unsent = 0  # changes since the last progress_state
+        self._told: set[str] = set()  # what a run tells once
 
     def apply(self, live: Live, picture: bytes = b"") -> Iterator[Frame]:
         """The frames that one message becomes; `picture`: the bytes of a PreviewReady."""
@@ -37,9 +38,13 @@ class RunFrames:
         if live.kind != "StepDone":
             yield from self._previews()  # the step that it should come with was lost on the way
         match live.kind:
+            case "RunStarted" | "NodesCached" if live.kind in self._told:
+                return  # a worker that was started again tells the beginning of its run again
             case "RunStarted":
+                self._told.add(live.kind)
                 yield from self._tell("execution_start", prompt_id=self.prompt_id, timestamp=data["timestamp_ms"])
             case "NodesCached":
+                self._told.add(live.kind)
                 told = {"nodes": data["nodes"], "prompt_id": self.prompt_id, "timestamp": data["timestamp_ms"]}
                 yield from self._tell("execution_cached", **told)
             case "NodeStarted":
@@ -53,15 +58,30 @@ class RunFrames:
             case "NodeFinished":
                 yield from self._finished(data["node"], cached=data["cached"])
             case "Warned":
-                if self.client is not None:
-                    yield Frame(client=self.client, data=frames.node_text(data["node"]["id"], data["text"]))
+                yield from self._words(data["node"], data["text"])
+            case "TextShown":
+                yield from self._words(
+                    data["node"], data["text"], snapshot=f"text {self.prompt_id} {data['node']['id']}"
+                )
+            case "PackEvent":
+                yield from self._tell(data["name"], **self._for_client(data["data"], live.job))
             case "Ended":
                 yield from self._ended(data)
 
-    def _tell(self, event: str, **data: Any) -> Iterator[Frame]:
+    def _tell(self, event: str, /, **data: Any) -> Iterator[Frame]:
         """A frame for the prompt's client; none where it has no client."""
         if self.client is not None:
             yield Frame(client=self.client, data=frames.text(event, data))
+
+    def _words(self, node: Node, text: str, snapshot: str = "") -> Iterator[Frame]:
+        """Words that the prompt's client shows at a node."""
+        if self.client is not None:
+            yield Frame(client=self.client, data=frames.node_text(node["id"], text), snapshot=snapshot)
+
+    def _for_client(self, data: dict[str, Any], job: str) -> dict[str, Any]:
+        """A node pack's own data, with the caller's prompt id where the engine put the id that it knows: the job's."""
+        told = _replaced(data, job, self.prompt_id)
+        return {**told, "prompt_id": self.prompt_id} if "prompt_id" in told else told
 
     def _about(self, node: Node, **more: Any) -> dict[str, Any]:
         return {"node": node["id"], "display_node": node["display"], **more, "prompt_id": self.prompt_id}
@@ -146,3 +166,11 @@ class RunFrames:
         rich = frames.preview_with_metadata(self.prompt_id, node, image_type, picture)
         yield Frame(client=self.client, data=rich, metadata=True, snapshot="preview")
         yield Frame(client=self.client, data=frames.preview(image_type, picture), metadata=False, snapshot="preview")
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, dict):
+        return {_replaced(key, old, new): _replaced(each, old, new) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_replaced(each, old, new) for each in value]
+    return new if value == old else value
