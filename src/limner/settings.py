@@ -8,7 +8,7 @@ The data directory, where nothing else is said:
     output/         the outputs again, as ordinary files under readable names
     models/         checkpoints/, loras/, vae/ ...: your own model files
     nats/           the bundled nats-server's store; can be deleted while nothing runs
-    logs/           nats-server.log
+    logs/           nats-server.log, comfyui-N.log
     work/           scratch folders of running jobs; emptied at each start
 """
 
@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,12 +34,20 @@ PREFIX = "LIMNER_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every member is `LIMNER_<NAME>` in the environment. Paths in a list are joined as in PATH."""
+    """Every member is `LIMNER_<NAME>` in the environment. Paths in a list are joined as in PATH.
+
+    `engines` and `starts` are kept as they were written; `processes/engines.py` reads them.
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     workers: int = 1
+    engines: tuple[str, ...] = ()  # "own" or "comfyui=URL", a worker for each; empty: `workers` times "own"
+    starts: tuple[str, ...] = ()  # commands that start the ComfyUIs among the engines
+    comfyui_hang_seconds: float = 900.0  # without a sign of life for so long, a ComfyUI's run counts as hung
+    comfyui_free_seconds: float = 0.0  # idle for so long, a ComfyUI is asked to free its memory; 0: never
+    comfyui_temp: bool = True  # whether a ComfyUI's temporary pictures are fetched too
     models: tuple[Path, ...] = ()  # model folders beside the data directory's own
     output_dir: Path | None = None  # readable copies of outputs; None: none are made
     database_url: str = ""
@@ -75,11 +85,13 @@ class Settings:
         )
 
     def to_env(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """These settings as environment variables, for a child process.
+
+        What is not set is empty there, so that the child never takes it from an environment that it inherits.
+        """
         return {
-            PREFIX + field.name.upper(): _write(value)
+            PREFIX + field.name.upper(): _write(field.name, getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) not in (None, "", ())
         }
 
     def check_exposure(self) -> None:
@@ -141,6 +153,36 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError("not above 0")
+    return number
+
+
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if float(text) == 0 else _seconds(text)
+
+
+def _yes(text: str) -> bool:
+    return {"yes": True, "no": False}[_one_of("yes", "no")(text)]
+
+
+def _name(text: str) -> str:
+    """What can stand in a subject of NATS and in the name of a stream or folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", text):
+        raise ValueError("other characters")
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
 def _one_of(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -158,12 +200,28 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+OPTIONS = {
+    "engines": "--engine",
+    "starts": "--start",
+    "output_dir": "--output",
+    "comfyui_hang_seconds": "--comfyui-hang",
+    "comfyui_free_seconds": "--comfyui-free",
+}
+JOINED_BY = {"engines": " ", "starts": "\n"}
+
 READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "data_dir": (_path, "a folder"),
     "port": (_port, "a number from 1 to 65535"),
     "workers": (_positive, "a number from 1 on"),
+    "engines": (_words, "own or comfyui=URL, once or more often, with blanks between"),
+    "starts": (_lines, "commands, one a line"),
+    "comfyui_hang_seconds": (_seconds, "a number of seconds above 0"),
+    "comfyui_free_seconds": (_seconds_or_none, "a number of seconds, 0 for never"),
+    "comfyui_temp": (_yes, "yes or no"),
     "models": (_paths, f"folders, joined by {os.pathsep}"),
     "output_dir": (_path, "a folder"),
+    "pool": (_name, "a name of up to 100 letters, digits, _ and -"),
+    "worker_id": (_name, "a name of up to 100 letters, digits, _ and -"),
     "nats_server": (_path, "the path of a nats-server program"),
     "max_upload_bytes": (_positive, "a number of bytes"),
     "log_format": (_one_of("auto", "json", "text"), "auto, json or text"),
@@ -184,13 +242,18 @@ def _check(settings: Settings) -> Settings:
     fixed: dict[str, Any] = {}
     for name in READERS:
         value = getattr(settings, name)
-        if value not in (None, ()):
-            fixed[name] = _read(name, _write(value), source="--" + name.replace("_", "-"))
+        if value not in (None, (), ""):
+            option = OPTIONS.get(name, "--" + name.replace("_", "-"))
+            fixed[name] = _read(name, _write(name, value), source=option)
     return dataclasses.replace(settings, **fixed)
 
 
-def _write(value: Any) -> str:
-    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _write(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return JOINED_BY.get(name, os.pathsep).join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
 
 
 def _unique(paths: tuple[Path, ...]) -> tuple[Path, ...]:

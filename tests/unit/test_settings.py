@@ -30,8 +30,17 @@ def test_settings_survive_the_way_to_a_child_process(tmp_path: Path) -> None:
         models=(tmp_path / "a", tmp_path / "b"),
         output_dir=tmp_path / "o",
         nats_url="nats://t@x:1",
+        engines=("own", "comfyui=http://x"),
+        starts=("python main.py --port 1", "python 'main two.py'"),
+        comfyui_temp=False,
     )
     assert Settings.from_env(settings.to_env()) == settings
+
+
+def test_a_child_process_takes_nothing_that_its_parent_was_not_told_to_hand_down(tmp_path: Path) -> None:
+    inherited = {"LIMNER_STARTS": "python main.py", "LIMNER_OUTPUT_DIR": str(tmp_path)}
+    settings = Settings.from_env({}, data_dir=tmp_path)
+    assert Settings.from_env({**inherited, **settings.to_env()}) == settings
 
 
 def test_without_a_data_directory_it_is_the_users_own() -> None:
@@ -47,6 +56,13 @@ def test_without_a_data_directory_it_is_the_users_own() -> None:
         ("WORKERS", "0"),
         ("LOG_FORMAT", "xml"),
         ("MAX_UPLOAD_BYTES", "-5"),
+        ("COMFYUI_HANG_SECONDS", "0"),
+        ("COMFYUI_HANG_SECONDS", "inf"),
+        ("COMFYUI_HANG_SECONDS", "soon"),
+        ("COMFYUI_FREE_SECONDS", "-1"),
+        ("COMFYUI_TEMP", "maybe"),
+        ("WORKER_ID", "a.b"),
+        ("POOL", "two words"),
     ],
 )
 def test_a_bad_value_is_named_with_its_setting(name: str, value: str) -> None:

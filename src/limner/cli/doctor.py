@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from limner.cli.processes import Engines, Starts, several
+
 
 def doctor(
     data_dir: Annotated[Path | None, typer.Option(help="The data directory to look at.")] = None,
     models: Annotated[list[Path] | None, typer.Option(help="A model folder to look at, once or more often.")] = None,
+    engine: Engines = None,
+    start: Starts = None,
 ) -> None:
     """Looks at what a server stands on, and tries each part once. Exit code 1 if something is wrong."""
     from rich.console import Console
@@ -21,7 +25,9 @@ def doctor(
 
     logs.setup("auto", "error")
     console = Console(highlight=False)
-    settings = Settings.from_env(data_dir=data_dir, models=tuple(models) if models else None)
+    settings = Settings.from_env(
+        data_dir=data_dir, models=several(models), engines=several(engine), starts=several(start)
+    )
     wrong = 0
     for finding in examine(settings):
         wrong += not finding.ok

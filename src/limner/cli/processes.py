@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.  [default: 8188]")]
@@ -19,6 +21,36 @@ Models = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option(help="Folder for readable copies of outputs.  [default: DATA_DIR/output]")]
 Workers = Annotated[int | None, typer.Option(help="How many workers, each with an engine.  [default: 1]")]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine",
+        metavar="own|comfyui=URL",
+        help="Limner's own engine, or a ComfyUI that runs at a URL; may be given several times.  [default: own]",
+    ),
+]
+Starts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--start",
+        metavar="COMMAND",
+        help="Starts the ComfyUI of --engine, with {port} and {host} of its URL: once for each, or one for all.",
+    ),
+]
+Hang = Annotated[
+    float | None,
+    typer.Option("--comfyui-hang", metavar="SECONDS", help="A ComfyUI silent for so long hangs.  [default: 900]"),
+]
+Free = Annotated[
+    float | None,
+    typer.Option(
+        "--comfyui-free", metavar="SECONDS", help="Unload models of a ComfyUI idle for so long.  [default: never]"
+    ),
+]
+Temp = Annotated[
+    bool | None,
+    typer.Option("--comfyui-temp/--no-comfyui-temp", help="Fetch a ComfyUI's temporary pictures too.  [default: yes]"),
+]
 
 
 def serve(
@@ -28,6 +60,11 @@ def serve(
     models: Models = None,
     output: Output = None,
     workers: Workers = None,
+    engine: Engines = None,
+    start: Starts = None,
+    comfyui_hang: Hang = None,
+    comfyui_free: Free = None,
+    comfyui_temp: Temp = None,
 ) -> None:
     """Starts everything on this machine: gateway, queue, worker and engine. Ctrl-C stops all of it."""
     from limner import logs
@@ -38,9 +75,14 @@ def serve(
         host=host,
         port=port,
         data_dir=data_dir,
-        models=tuple(models) if models else None,
+        models=several(models),
         output_dir=output,
         workers=workers,
+        engines=several(engine),
+        starts=several(start),
+        comfyui_hang_seconds=comfyui_hang,
+        comfyui_free_seconds=comfyui_free,
+        comfyui_temp=comfyui_temp,
     )
     logs.setup(settings.log_format, settings.log_level)
     for folder in models or ():
@@ -57,16 +99,36 @@ def gateway(host: Host = None, port: Port = None, data_dir: DataDir = None) -> N
     process.run(Settings.from_env(host=host, port=port, data_dir=data_dir))
 
 
-def worker(data_dir: DataDir = None, models: Models = None, output: Output = None) -> None:
-    """Starts a worker alone. Needs LIMNER_NATS_URL and, away from the gateway's machine, LIMNER_STORE_URL."""
+def worker(
+    data_dir: DataDir = None,
+    models: Models = None,
+    output: Output = None,
+    engine: Engines = None,
+    start: Starts = None,
+    comfyui_hang: Hang = None,
+    comfyui_free: Free = None,
+    comfyui_temp: Temp = None,
+) -> None:
+    """Starts a worker for each engine. Needs LIMNER_NATS_URL and, away from the gateway's machine, LIMNER_STORE_URL."""
     from limner.processes import worker as process
     from limner.settings import Settings
 
-    process.run(Settings.from_env(data_dir=data_dir, models=_folders(models), output_dir=output))
+    settings = Settings.from_env(
+        data_dir=data_dir,
+        models=several(models),
+        output_dir=output,
+        engines=several(engine),
+        starts=several(start),
+        comfyui_hang_seconds=comfyui_hang,
+        comfyui_free_seconds=comfyui_free,
+        comfyui_temp=comfyui_temp,
+    )
+    raise typer.Exit(process.run(settings))
 
 
-def _folders(models: list[Path] | None) -> tuple[Path, ...] | None:
-    return tuple(models) if models else None
+def several(given: list[T] | None) -> tuple[T, ...] | None:
+    """What an option was given, None where it was not."""
+    return tuple(given) if given else None
 
 
 def _say_ready(url: str, seconds: float) -> None:

@@ -1,29 +1,44 @@
-"""The child processes of `limner serve`: started, restarted when they end, stopped in order."""
+"""The child processes of `limner serve` and `limner worker`: started, restarted when they end, stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from limner import logs
+from limner.processes.logfile import LogFile
 from limner.worker.orphans import die_with_parent
 
 log = logs.get("serve")
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
-STEADY_SECONDS = 10.0  # who ran this long starts again without a pause
 MISCONFIGURED = 2
 
 
-class Child:
-    """One program that shall run. `env` is added to our environment.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pauses:
+    """How long to wait before a start that follows an end: doubling, up to the longest.
 
+    Who ran for `steady` seconds begins with the first again.
+    """
+
+    first: float = 0.1
+    longest: float = 5.0
+    steady: float = 10.0
+
+
+class Child:
+    """One program that shall run, in a session of its own.
+
+    `env`: its whole environment, ours where there is none. `log_file`: where its output goes, ours where there is none.
+    `whole_group`: the program's own children are stopped and killed with it; it is told by the end of its standard
+    input that we are gone.
     `gave_up` is set when it says, by exit code 2, that it cannot; with `may_give_up` false that code says nothing
     (a panic in a Go program ends with it), and the program is started again.
     """
@@ -35,49 +50,72 @@ class Child:
         *,
         env: Mapping[str, str] | None = None,
         keep_open: Sequence[int] = (),
+        log_file: LogFile | None = None,
         stop_seconds: float = 10.0,
         may_give_up: bool = True,
+        whole_group: bool = False,
+        pauses: Pauses = Pauses(),
     ) -> None:
         self.name = name
         self._command = list(command)
-        self._env = {**os.environ, **(env or {})}
+        self._env = env
         self._keep_open = tuple(keep_open)
+        self._log_file = log_file
         self._stop_seconds = stop_seconds
         self._may_give_up = may_give_up
+        self._whole_group = whole_group
+        self._pauses = pauses
         self._process: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = False
+        self._asked = False  # the end that is to come was asked for
         self.gave_up = asyncio.Event()
 
     def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise(), name=self.name)
+
+    async def restart(self) -> None:
+        """Stops the program, so that it is started again after the usual pause. Does nothing while it does not run."""
+        process = self._process
+        if process is not None and process.returncode is None and not self._stopping:
+            self._asked = True
+            await self._end(process)
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL for one that does not end in its time."""
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), self._stop_seconds)
-            except TimeoutError:
-                log.warning(
-                    "a process did not stop in time; it is killed", process=self.name, seconds=self._stop_seconds
-                )
-                self.kill()
+            await self._end(process)
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        if process is not None:
-            await process.wait()
+        if self._process is not None:
+            await self._process.wait()
 
     def kill(self) -> None:
         self._stopping = True
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._process is not None:
+            self._signal(self._process, signal.SIGKILL)
+
+    async def _end(self, process: Process) -> None:
+        self._signal(process, signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), self._stop_seconds)
+        except TimeoutError:
+            log.warning("a process did not stop in time; it is killed", process=self.name, seconds=self._stop_seconds)
+            self._signal(process, signal.SIGKILL)
+
+    def _signal(self, process: Process, number: signal.Signals) -> None:
+        """To a group also after its leader has ended: others may still be there."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._whole_group:
+                os.killpg(process.pid, number)
+            elif process.returncode is None:
+                process.send_signal(number)
 
     async def _supervise(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause = self._pauses.first
         while True:
             began = time.monotonic()
             try:
@@ -89,24 +127,48 @@ class Child:
             if code == MISCONFIGURED and self._may_give_up:
                 self.gave_up.set()
                 return
-            pause = FIRST_PAUSE_SECONDS if time.monotonic() - began > STEADY_SECONDS else pause
-            log.warning("a process ended; it is started again", process=self.name, ended=ended, pause_seconds=pause)
+            pause = self._pauses.first if time.monotonic() - began > self._pauses.steady else pause
+            if self._asked:
+                log.info("a process was stopped to be started again", process=self.name, pause_seconds=pause)
+            else:
+                log.warning("a process ended; it is started again", process=self.name, ended=ended, pause_seconds=pause)
+            self._asked = False
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, self._pauses.longest)
 
     async def _run_once(self) -> int:
         """Children get their own session: a Ctrl-C at the terminal is for the parent, which stops them in order."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env=self._env,
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=self._keep_open,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-        if self._stopping:
-            self._process.kill()
-        return await self._process.wait()
+        with contextlib.ExitStack() as held:
+            output = held.enter_context(self._log_file.open()) if self._log_file is not None else None
+            alive = held.enter_context(_alive()) if self._whole_group else asyncio.subprocess.DEVNULL
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._env,
+                stdin=alive,
+                stdout=output,
+                stderr=output,
+                pass_fds=self._keep_open,
+                start_new_session=True,
+                preexec_fn=None if self._whole_group else die_with_parent,
+            )
+            try:
+                if self._stopping:
+                    self._signal(process, signal.SIGKILL)
+                return await process.wait()
+            finally:
+                if self._whole_group:
+                    self._signal(process, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _alive() -> Iterator[int]:
+    """The end to read from of a pipe that nobody writes to: it ends with us, whatever ends us."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

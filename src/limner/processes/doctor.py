@@ -7,9 +7,10 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from limner import __version__
 from limner.bus.port import Bus
 from limner.errors import LimnerError
 from limner.models.files import ModelFolders
+from limner.processes.engines import Chosen, engines_of_worker
 from limner.settings import Settings
 
-LIBRARIES = ("torch", "diffusers", "transformers", "fastapi", "uvicorn", "sqlalchemy", "nats-py", "obstore", "pillow")
+LIBRARIES = ("fastapi", "uvicorn", "sqlalchemy", "nats-py", "obstore", "pillow", "httpx", "websockets")
+ENGINE_LIBRARIES = ("torch", "diffusers", "transformers")
 LOW_DISK_BYTES = 2 * 1024**3
 GIB = 1024**3
 TINY = {
@@ -35,20 +38,34 @@ class Finding:
     text: str
 
 
+Check = tuple[str, Callable[[], str]]
+
+
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Each finding as soon as it is made. A fault in one keeps none of the others from being looked at."""
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("limner", lambda: f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
-        ("libraries", _libraries),
+    """Each finding as soon as it is made. A fault in one keeps none of the others from being looked at.
+
+    What only Limner's own engine needs is looked at where that engine is among those of this machine.
+    Raises Misconfigured where the engines are not written as they should be.
+    """
+    engines = engines_of_worker(settings)
+    own = any(engine.address is None for engine in engines)
+    libraries = LIBRARIES + (ENGINE_LIBRARIES if own else ())
+    needed_by_own: list[Check] = [
         ("devices", _devices),
+        ("model folders", lambda: _models(settings)),
+        ("engine: a tiny workflow", lambda: _try_engine(settings)),
+    ]
+    checks: list[Check] = [
+        ("limner", lambda: f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        ("libraries", lambda: _libraries(libraries)),
         ("nats-server", lambda: _nats_server(settings)),
         ("data directory", lambda: _data_dir(settings)),
         ("disk space", lambda: _disk(settings)),
-        ("model folders", lambda: _models(settings)),
         ("NATS: publish, pull, acknowledge", lambda: asyncio.run(_try_nats(settings))),
         ("SQLite: a commit", lambda: asyncio.run(_try_database())),
         ("blobs: put and get", lambda: asyncio.run(_try_blobs())),
-        ("engine: a tiny workflow", lambda: _try_engine(settings)),
+        *(needed_by_own if own else []),
+        *((f"ComfyUI {engine.address.shown}", partial(_comfyui, engine)) for engine in engines if engine.address),
     ]
     for what, check in checks:
         try:
@@ -59,13 +76,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(what=what, ok=False, text=f"{type(error).__name__}: {error}")
 
 
-def _libraries() -> str:
+def _libraries(names: Sequence[str]) -> str:
     found = []
-    for name in LIBRARIES:
+    for name in names:
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            raise LimnerError(f"{name} is not installed; run `pip install 'limner[engine]'`") from None
+            package = "limner[engine]" if name in ENGINE_LIBRARIES else "limner"
+            raise LimnerError(f"{name} is not installed; run `pip install '{package}'`") from None
     return ", ".join(found)
 
 
@@ -104,6 +122,31 @@ def _models(settings: Settings) -> str:
     folders = ModelFolders(settings.models)
     counts = [f"{len(names)} {folder}" for folder, names in folders.lists().items() if names]
     return f"{', '.join(counts)} in {', '.join(str(root) for root in settings.models)} and built in"
+
+
+def _comfyui(engine: Chosen) -> str:
+    from limner.worker.engines.comfyui.client import Unreachable
+
+    try:
+        return asyncio.run(_look_at_comfyui(engine))
+    except Unreachable as error:
+        if engine.start and error.refused:
+            return "it does not run now; --start starts it"
+        raise
+
+
+async def _look_at_comfyui(engine: Chosen) -> str:
+    from limner.worker.engines.comfyui.client import ComfyClient
+
+    assert engine.address is not None
+    client = ComfyClient(engine.address)
+    try:
+        system = (await client.system_stats()).get("system")
+        queue, nodes = await client.queue(), await client.object_info()
+    finally:
+        await client.close()
+    version = system.get("comfyui_version", "unknown") if isinstance(system, dict) else "unknown"
+    return f"version {version}, {len(nodes)} nodes, {len(queue.running)} prompts running, {len(queue.waiting)} waiting"
 
 
 async def _try_nats(settings: Settings) -> str:

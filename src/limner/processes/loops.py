@@ -21,11 +21,10 @@ def run_loop(main: Coroutine[None, None, T]) -> T:
     return uvloop.run(main)
 
 
-def exit_code(main: Callable[[], None], *, name: str) -> int:
-    """0, or 2 for what must be set otherwise and 1 for other faults, each as one line on standard error."""
+def exit_code(main: Callable[[], int | None], *, name: str) -> int:
+    """What `main` gives or 0, or 2 for what must be set otherwise and 1 for other faults, each as one line."""
     try:
-        main()
+        return main() or 0
     except LimnerError as error:
         print(f"limner {name}: {error.message}", file=sys.stderr)  # noqa: T201
         return 2 if isinstance(error, Misconfigured) else 1
-    return 0

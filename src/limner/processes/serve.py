@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from filelock import FileLock, Timeout
 
 from limner import logs
 from limner.errors import Misconfigured
 from limner.processes.children import Child, python_module
+from limner.processes.engines import Chosen, engines_of_server
+from limner.processes.family import Family, Member
+from limner.processes.fleet import Fleet
 from limner.processes.listening import listen
 from limner.processes.nats import NatsServer, find_server
 from limner.settings import Settings
@@ -26,7 +28,6 @@ from limner.settings import Settings
 log = logs.get("serve")
 
 READY_POLL_SECONDS = 0.05
-WORKER_STOP_SECONDS = 20.0
 GATEWAY_STOP_SECONDS = 10.0
 NATS_STOP_SECONDS = 10.0
 NATS_START_SECONDS = 3.0  # then the others start all the same, and wait for it themselves
@@ -39,71 +40,65 @@ def serve(settings: Settings, *, on_ready: Callable[[str, float], None]) -> int:
     """
     began = time.monotonic()
     settings.check_exposure()
+    engines = engines_of_server(settings)
     settings = dataclasses.replace(settings, output_dir=settings.output_dir or settings.data_dir / "output")
     settings.prepare_data_dir()
     lock = _take_data_dir(settings)
     try:
         with listen(settings.host, settings.port) as listener:
-            return asyncio.run(_Tree(settings, listener, began, on_ready).run())
+            return asyncio.run(_Tree(settings, engines, listener, began, on_ready).run())
     finally:
         lock.release()
 
 
 class _Tree:
     def __init__(
-        self, settings: Settings, listener: socket.socket, began: float, on_ready: Callable[[str, float], None]
+        self,
+        settings: Settings,
+        engines: Sequence[Chosen],
+        listener: socket.socket,
+        began: float,
+        on_ready: Callable[[str, float], None],
     ) -> None:
         self._began = began
         self._on_ready = on_ready
-        self._stop = asyncio.Event()
-        self._nats: NatsServer | None = None
-        self._children: list[Child] = []  # in the order of starting
+        self._engines = engines
         self._settings = settings
         self._listener = listener
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
-        self._add_children()
-        for child in self._children:
-            child.start()
-            if self._nats is not None and child is self._children[0]:
-                await self._nats.wait_open(NATS_START_SECONDS)
+        nats = _nats_server(self._settings)
+        try:
+            return await self._run(nats)
+        finally:
+            if nats is not None:
+                nats.release()
+
+    async def _run(self, nats: NatsServer | None) -> int:
+        """Workers stop first: their last reports need the gateway, and both need NATS."""
+        settings = dataclasses.replace(self._settings, nats_url=nats.url) if nats is not None else self._settings
+        fleet, gateway, queue = Fleet(self._engines, settings), self._gateway(settings), _queue(nats)
+
+        async def start() -> None:
+            for child in queue:
+                child.start()
+            if nats is not None:
+                await nats.wait_open(NATS_START_SECONDS)
+            members: list[Member] = [gateway, *fleet.supervisors, *fleet.instances]
+            for member in members:
+                member.start()
+
         ready = asyncio.create_task(self._announce())
-        gave_up = [asyncio.create_task(child.gave_up.wait()) for child in self._children]
-        stopped = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({stopped, *gave_up}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ready, stopped, *gave_up):
-            task.cancel()
-        await self._shut_down()
-        return 2 if any(child.gave_up.is_set() for child in self._children) else 0
+        try:
+            return await Family(fleet.supervisors, [gateway], queue, fleet.instances).run(start())
+        finally:
+            ready.cancel()
 
-    def _add_children(self) -> None:
-        settings = self._settings
-        if not settings.nats_url:
-            program, version = find_server(settings)
-            log.debug("nats-server", program=str(program), version=version)
-            folder, log_file = settings.data_dir / "nats", settings.data_dir / "logs" / "nats-server.log"
-            self._nats = NatsServer(program, folder=folder, log_file=log_file)
-            self._children.append(
-                Child("nats-server", self._nats.command, stop_seconds=NATS_STOP_SECONDS, may_give_up=False)
-            )
-            settings = dataclasses.replace(settings, nats_url=self._nats.url)
-        env, number = settings.to_env(), self._listener.fileno()
-        gateway = python_module("limner.processes.gateway", "--fd", str(number), "--parent", str(os.getpid()))
-        self._children.append(Child("gateway", gateway, env=env, keep_open=[number], stop_seconds=GATEWAY_STOP_SECONDS))
-        for index in range(1, settings.workers + 1):
-            command = python_module("limner.processes.worker", "--parent", str(os.getpid()))
-            env_of_one = {**env, "LIMNER_WORKER_ID": f"local-{index}"}
-            self._children.append(Child(f"worker {index}", command, env=env_of_one, stop_seconds=WORKER_STOP_SECONDS))
-
-    def _on_signal(self) -> None:
-        """The first one drains; a second one ends everything at once."""
-        if self._stop.is_set():
-            for child in self._children:
-                child.kill()
-        self._stop.set()
+    def _gateway(self, settings: Settings) -> Child:
+        number = self._listener.fileno()
+        command = python_module("limner.processes.gateway", "--fd", str(number), "--parent", str(os.getpid()))
+        env = {**os.environ, **settings.to_env()}
+        return Child("gateway", command, env=env, keep_open=[number], stop_seconds=GATEWAY_STOP_SECONDS)
 
     async def _announce(self) -> None:
         """Says where the server is, as soon as it answers that it is ready."""
@@ -113,15 +108,22 @@ class _Tree:
             await asyncio.sleep(READY_POLL_SECONDS)
         self._on_ready(f"http://{shown}:{port}", time.monotonic() - self._began)
 
-    async def _shut_down(self) -> None:
-        """Workers first: their last reports need the gateway, and both need NATS."""
-        workers = [child for child in self._children if child.name.startswith("worker")]
-        others = [child for child in self._children if child not in workers]
-        await asyncio.gather(*(child.stop() for child in workers))
-        for child in reversed(others):
-            await child.stop()
-        if self._nats is not None:
-            self._nats.release()
+
+def _queue(nats: NatsServer | None) -> list[Child]:
+    if nats is None:
+        return []
+    return [Child("nats-server", nats.command, stop_seconds=NATS_STOP_SECONDS, may_give_up=False)]
+
+
+def _nats_server(settings: Settings) -> NatsServer | None:
+    """The server to start, none where one runs elsewhere."""
+    if settings.nats_url:
+        return None
+    program, version = find_server(settings)
+    log.debug("nats-server", program=str(program), version=version)
+    return NatsServer(
+        program, folder=settings.data_dir / "nats", log_file=settings.data_dir / "logs" / "nats-server.log"
+    )
 
 
 def _take_data_dir(settings: Settings) -> FileLock:

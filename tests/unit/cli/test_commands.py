@@ -182,6 +182,25 @@ def test_a_worker_alone_needs_a_nats(tmp_path: Path) -> None:
     assert "LIMNER_NATS_URL" in said.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serve", "--engine", "comfy"], "--engine comfy is no engine"),
+        (["serve", "--engine", "comfyui=http://127.0.0.1:8188"], "use another --port for Limner"),
+        (["serve", "--engine", "own", "--workers", "2"], "--workers 2 does not go with --engine"),
+        (["serve", "--start", "python main.py"], "--start starts a ComfyUI, but there is no --engine"),
+        (["serve", "--comfyui-hang", "0"], "--comfyui-hang=0.0 is not a number of seconds above 0"),
+        (["worker", "--engine", "comfyui=8188"], "--engine comfyui=URL: '8188' is no address"),
+        (["worker", "--comfyui-free", "-1"], "--comfyui-free=-1.0 is not a number of seconds, 0 for never"),
+        (["doctor", "--engine", "comfyui="], "is no address of a ComfyUI"),
+    ],
+)
+def test_a_wrong_engine_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], told: str) -> None:
+    said = limner(*arguments, "--data-dir", str(tmp_path), LIMNER_NATS_URL="nats://127.0.0.1:9")
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1), said.stderr
+    assert told in said.stderr
+
+
 @pytest.mark.slow
 def test_the_doctor_tries_each_part(tmp_path: Path) -> None:
     said = limner("doctor", "--data-dir", str(tmp_path))
