@@ -142,5 +142,19 @@ def count_up(connection: Connection, tenant: str, subfolder: str, prefix: str, *
     return range(last - count + 1, last + 1)
 
 
+_COUNT_FROM = text(
+    """
+    INSERT INTO name_counters (tenant, subfolder, prefix, last) VALUES (:tenant, :subfolder, :prefix, :last)
+    ON CONFLICT (tenant, subfolder, prefix) DO UPDATE SET last = excluded.last
+        WHERE name_counters.last < excluded.last
+    """
+)
+
+
+def count_from(connection: Connection, tenant: str, subfolder: str, prefix: str, last: int) -> None:
+    """Numbers up to `last` are in use under a prefix: none of them is given out any more."""
+    connection.execute(_COUNT_FROM, {"tenant": tenant, "subfolder": subfolder, "prefix": prefix, "last": last})
+
+
 def _values(row: FileRow) -> dict[str, Any]:
     return {c.name: getattr(row, c.name) for c in _COLUMNS}

@@ -1,11 +1,11 @@
-"""Answers what workers ask over the bus: claim, done, reserve, catalogue."""
+"""Answers what workers ask over the bus: claim, resume, reserve, keep, done, catalogue."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from limner import logs
@@ -16,9 +16,12 @@ from limner.bus.messages import (
     Claim,
     Claimed,
     Done,
+    Keep,
     Message,
     Reserve,
     Reserved,
+    Resume,
+    Resumed,
     Settled,
 )
 from limner.bus.port import Bus, Responder, Subscription
@@ -32,9 +35,11 @@ Q = TypeVar("Q", bound=Message)
 
 HINTS: dict[type[Message], dict[str, Any]] = {
     kind: {name: hint for name, hint in get_type_hints(kind).items() if name != "v"}
-    for kind in (Claim, Done, Reserve, CatalogueOffer)
+    for kind in (Claim, Resume, Done, Reserve, Keep, CatalogueOffer)
 }
 FILE_MEMBERS = {"key": str, "filename": str, "subfolder": str, "size_bytes": int, "sha256": str}
+KEPT_MEMBERS = {"filename": str, "subfolder": str, "sha256": str}
+OUTCOMES = ("succeeded", "failed", "interrupted", "returned", "unfit")
 
 
 async def serve_workers(bus: Bus, attempts: Attempts, catalogues: Catalogues) -> list[Subscription]:
@@ -44,8 +49,10 @@ async def serve_workers(bus: Bus, attempts: Attempts, catalogues: Catalogues) ->
     """
     return [
         await bus.serve(subjects.CLAIM, subjects.GATEWAYS, _responder(Claim, attempts.claim, Claimed)),
+        await bus.serve(subjects.RESUME, subjects.GATEWAYS, _responder(Resume, attempts.resume, Resumed)),
         await bus.serve(subjects.DONE, subjects.GATEWAYS, _responder(Done, attempts.done, Settled)),
         await bus.serve(subjects.RESERVE, subjects.GATEWAYS, _responder(Reserve, attempts.reserve, Reserved)),
+        await bus.serve(subjects.KEEP, subjects.GATEWAYS, _responder(Keep, attempts.keep, Reserved)),
         await bus.serve(
             subjects.CATALOGUE, subjects.GATEWAYS, _responder(CatalogueOffer, catalogues.offer, CatalogueAnswer)
         ),
@@ -90,19 +97,25 @@ def read(kind: type[Q], body: bytes) -> Q:
     message = kind(**{name: value for name, value in raw.items() if name in hints})
     if isinstance(message, Done):
         _check_done(message)
+    elif isinstance(message, Keep):
+        _check_files("Keep", message.files, KEPT_MEMBERS)
     return message
 
 
 def _check_done(message: Done) -> None:
-    if message.outcome not in ("succeeded", "failed", "interrupted", "returned"):
+    if message.outcome not in OUTCOMES:
         raise Invalid(f"Done: outcome is {message.outcome!r}")
     for entry in message.messages:
         if len(entry) != 2 or not isinstance(entry[0], str) or not isinstance(entry[1], dict):
             raise Invalid("Done: messages must be pairs of a name and an object")
-    for file in message.files:
-        for name, kind in FILE_MEMBERS.items():
+    _check_files("Done", message.files, FILE_MEMBERS)
+
+
+def _check_files(where: str, files: list[dict[str, Any]], members: Mapping[str, type]) -> None:
+    for file in files:
+        for name, kind in members.items():
             if not isinstance(file.get(name), kind):
-                raise Invalid(f"Done: a file without a proper {name}")
+                raise Invalid(f"{where}: a file without a proper {name}")
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -1,4 +1,6 @@
-"""What workers say about their attempts: claim, reserve, done. jobs/machine.py decides, this carries it out."""
+"""What workers say about their attempts: claim, resume, names for files, done. jobs/machine.py decides, this carries
+it out.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,23 @@ import asyncio
 import random
 import re
 import secrets
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 from limner.blobs.keys import attempt_prefix, output_key
-from limner.bus.messages import Claim, Claimed, Done, Reserve, Reserved, Settled
+from limner.bus.messages import Claim, Claimed, Done, Keep, Reserve, Reserved, Resume, Resumed, Settled
 from limner.bus.port import Bus
 from limner.db import files as file_rows
 from limner.db import jobs as rows
 from limner.db.files import FileRow
 from limner.db.session import Connection, Database
 from limner.errors import BadName
-from limner.jobs.machine import Accepted, ClaimAsked, Refused, Reported
+from limner.jobs.machine import Accepted, ClaimAsked, NobodyCame, Refused, Reported
 from limner.jobs.model import Job
+from limner.services import keeping
 from limner.services.life import Change, Life
-from limner.services.names import filename_of, subfolder_of
+from limner.services.names import filename_of, folded, subfolder_of
 from limner.services.presence import Presence
 from limner.services.release import Release
 
@@ -30,8 +32,10 @@ ExistingNumber = Callable[[str, str], int]
 """(subfolder, prefix) -> the largest number among files `PREFIX_NNNNN_...` in the readable output folder, 0 if none."""
 
 NO_SUCH_JOB = "there is no such job"
+LEASE_LOST = "the lease was lost: another attempt has begun, or this one has ended"
 MOST_NAMES = 10_000
-CASE_BLIND = sys.platform in ("win32", "darwin")
+UNFIT_PATIENCE_SECONDS = 60.0
+"""How long a job waits for a worker to come that can run it, where none of those that are there can."""
 
 
 class Attempts:
@@ -47,6 +51,8 @@ class Attempts:
         existing_number: ExistingNumber | None = None,
     ) -> None:
         self._db = db
+        self._bus = bus
+        self._pool = release.pool
         self._life = Life(bus, release)
         self._presence = presence
         self._existing_number = existing_number
@@ -64,6 +70,8 @@ class Attempts:
                 delivery=asked.delivery,
                 new_token=secrets.token_hex(8),
                 now=held.now,
+                catalogue=asked.catalogue,
+                resumed=asked.resumed,
             )
             return self._life.change(connection, held, event)
 
@@ -72,8 +80,35 @@ class Attempts:
             return Claimed(ok=False, reason=NO_SUCH_JOB)
         await self._life.announce(change)
         if isinstance(change.answer, Refused):
-            return Claimed(ok=False, reason=change.answer.reason)
+            if change.answer.elsewhere:
+                await self._look_for_another(asked.id)
+            return Claimed(ok=False, reason=change.answer.reason, elsewhere=change.answer.elsewhere)
         return self._claimed(change.job)
+
+    async def resume(self, asked: Resume) -> Resumed:
+        """What this worker was running when it ended, for it to claim as resumed."""
+        had = await self._db.read(lambda connection: rows.had_by(connection, self._pool, asked.worker))
+        jobs = [{"id": job.id, "epoch": job.epoch, "delivery": job.delivery} for job in had if job.delivery]
+        return Resumed(ok=True, jobs=jobs)
+
+    async def _look_for_another(self, job_id: str) -> None:
+        """Ends a job that has waited in vain for a worker that can run it."""
+        workers = await self._catalogues()
+
+        def work(connection: Connection) -> Change | None:
+            held = rows.hold(connection, job_id)
+            if held is None or (held.now - held.changed_at).total_seconds() < UNFIT_PATIENCE_SECONDS:
+                return None
+            return self._life.change(connection, held, NobodyCame(now=held.now, workers=workers))
+
+        change = await self._db.write(work)
+        if change is not None:
+            await self._life.announce(change)
+
+    async def _catalogues(self) -> dict[str, str]:
+        """What each of the pool's live workers can run, as a digest; but for those that take no more jobs."""
+        beats = [beat for beat in await self._bus.workers() if beat.pool == self._pool and beat.state != "draining"]
+        return {beat.worker: beat.catalogue for beat in beats}
 
     def _claimed(self, job: Job) -> Claimed:
         token = job.token or ""
@@ -108,9 +143,12 @@ class Attempts:
                 error=told.error,
                 models=tuple(told.models),
                 jitter=random.random(),
+                catalogue=told.catalogue,
+                workers=workers,
             )
             return self._life.change(connection, held, event, files=written)
 
+        workers = await self._catalogues() if told.outcome == "unfit" else {}
         written = [_written(file) for file in told.files if file.get("type", "output") == "output"]
         change = await self._db.write(work)
         if change is None:
@@ -128,14 +166,14 @@ class Attempts:
         fault = _fault(asked)
         if fault:
             return Reserved(ok=False, reason=fault)
-        start = await self._last_number_in_use(asked)
+        start = await self._last_number_in_use(asked.id, asked.subfolder, asked.prefix)
 
         def work(connection: Connection) -> list[FileRow] | str:
             held = rows.hold(connection, asked.id)
             if held is None:
                 return NO_SUCH_JOB
             if held.job.state.terminal or held.job.token != asked.token:
-                return "the lease was lost: another attempt has begun, or this one has ended"
+                return LEASE_LOST
             return _reserve(connection, held.job, asked, start)
 
         names = await self._db.write(work, durable=False)  # nobody knows the names before `done` has made them durable
@@ -145,21 +183,42 @@ class Attempts:
             ok=True, names=[{"filename": n.filename, "subfolder": n.subfolder, "key": n.key} for n in names]
         )
 
-    async def _last_number_in_use(self, asked: Reserve) -> int:
+    async def keep(self, asked: Keep) -> Reserved:
+        """The names of files that an engine has named itself, reserved for this attempt (services/keeping.py)."""
+        if not 0 < len(asked.files) <= MOST_NAMES:
+            return Reserved(ok=False, reason=f"{len(asked.files)} files, but there must be 1 to {MOST_NAMES}")
+        try:
+            wishes = keeping.wishes(asked.files)
+        except BadName as error:
+            return Reserved(ok=False, reason=error.message)
+        numbered = {(wish.subfolder, wish.numbered[0]) for wish in wishes if wish.numbered is not None}
+        starts = {each: await self._last_number_in_use(asked.id, *each) for each in sorted(numbered)}
+
+        def work(connection: Connection) -> list[dict[str, str]] | str:
+            held = rows.hold(connection, asked.id)
+            if held is None:
+                return NO_SUCH_JOB
+            if held.job.state.terminal or held.job.token != asked.token:
+                return LEASE_LOST
+            return [keeping.keep(connection, held.job, asked.token, wish, starts) for wish in wishes]
+
+        names = await self._db.write(work, durable=False)
+        return Reserved(ok=False, reason=names) if isinstance(names, str) else Reserved(ok=True, names=names)
+
+    async def _last_number_in_use(self, job_id: str, subfolder: str, prefix: str) -> int:
         """Looked up in the output folder the first time only; from then on SQL counts."""
         if self._existing_number is None:
             return 0
 
         def known(connection: Connection) -> bool:
-            held = rows.hold(connection, asked.id)
+            held = rows.hold(connection, job_id)
             if held is None:
                 return True
-            prefix = _folded(asked.prefix)
-            return file_rows.counter(connection, held.job.tenant, _folded(asked.subfolder), prefix) is not None
+            return file_rows.counter(connection, held.job.tenant, folded(subfolder), folded(prefix)) is not None
 
         if await self._db.read(known):
             return 0
-        return await asyncio.to_thread(self._existing_number, asked.subfolder, asked.prefix)
+        return await asyncio.to_thread(self._existing_number, subfolder, prefix)
 
 
 def _reserve(connection: Connection, job: Job, asked: Reserve, start: int) -> list[FileRow]:
@@ -207,8 +266,8 @@ def _free_names(connection: Connection, tenant: str, asked: Reserve, start: int)
         numbers = file_rows.count_up(
             connection,
             tenant,
-            _folded(asked.subfolder),
-            _folded(asked.prefix),
+            folded(asked.subfolder),
+            folded(asked.prefix),
             start=start,
             count=asked.count - len(names),
         )
@@ -221,10 +280,6 @@ def _free_names(connection: Connection, tenant: str, asked: Reserve, start: int)
 
 def _in_batch(prefix: str, ordinal: int) -> str:
     return prefix.replace("%batch_num%", str(ordinal))
-
-
-def _folded(name: str) -> str:
-    return name.casefold() if CASE_BLIND else name
 
 
 def _fault(asked: Reserve) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 
 from limner.errors import BadName
 
 LONGEST = 255  # bytes, the limit of the common file systems
 TYPES = ("input", "output", "temp")
+CASE_BLIND = sys.platform in ("win32", "darwin")
 _MARK = re.compile(r"^(?P<name>.*?) ?\[(?P<type>input|output|temp)\]$", re.DOTALL)
 
 
@@ -39,6 +41,11 @@ def reference_of(text: str, default: str = "input") -> tuple[str, str, str]:
     if path.startswith(("/", "\\")):
         raise BadName(f"The name {text!r} leaves its place. Use a relative path.", name=text)
     return kind, subfolder_of(folder), filename_of(name)
+
+
+def folded(name: str) -> str:
+    """A name as this machine's disk tells it from others."""
+    return name.casefold() if CASE_BLIND else name
 
 
 def plain(text: str) -> bool:

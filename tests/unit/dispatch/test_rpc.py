@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.bus.memory import MemoryBus
-from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Claim, Claimed, Done, Message, Reserve, Settled
+from limner.bus.messages import (
+    CatalogueAnswer,
+    CatalogueOffer,
+    Claim,
+    Claimed,
+    Done,
+    Keep,
+    Message,
+    Reserve,
+    Reserved,
+    Resume,
+    Resumed,
+    Settled,
+)
 from limner.dispatch.rpc import HINTS, read, serve_workers
 from limner.errors import Invalid, Unavailable
 from limner.graph.catalogue import Catalogue
@@ -22,6 +35,8 @@ from tests.support.durable import durable
 CLAIM = {"id": "j", "epoch": 0, "worker": "w", "delivery": "d"}
 DONE = {"id": "j", "token": "t", "outcome": "succeeded"}
 RESERVE = {"id": "j", "token": "t", "call": 0, "subfolder": "", "prefix": "p", "extension": ".png", "count": 1}
+KEPT = {"filename": "f", "subfolder": "", "sha256": "0" * 64}
+KEEP = {"id": "j", "token": "t", "files": [KEPT]}
 FILE = {"key": "k", "filename": "f", "subfolder": "", "type": "output", "size_bytes": 1, "sha256": "s"}
 
 
@@ -31,6 +46,8 @@ FILE = {"key": "k", "filename": "f", "subfolder": "", "type": "output", "size_by
         Claim(**CLAIM),
         Done(**DONE, files=[FILE], messages=[["execution_start", {}]], error={"code": "x"}),
         Reserve(**RESERVE),
+        Keep(**KEEP),
+        Resume(worker="w"),
         CatalogueOffer(worker="w", pool="p", digest="d"),
     ],
 )
@@ -60,6 +77,9 @@ def test_members_of_a_newer_version_are_ignored() -> None:
         (Done, {**DONE, "files": ["x"]}, "files is of type list"),
         (Done, {**DONE, "error": "boom"}, "error is of type str"),
         (Reserve, {**RESERVE, "count": 1.5}, "count is of type float"),
+        (Keep, {**KEEP, "files": [{**KEPT, "sha256": 1}]}, "proper sha256"),
+        (Keep, {**KEEP, "files": [{"filename": "f"}]}, "proper subfolder"),
+        (Resume, {}, "without worker"),
     ],
 )
 def test_a_bad_message_is_told_what_is_wrong_with_it(kind: type[Message], raw: Any, says: str) -> None:
@@ -92,6 +112,11 @@ async def test_workers_get_their_answers_over_the_bus(tmp_path: Path) -> None:
         claim = Claim(id=delivery.token.id, epoch=0, worker="w", delivery=delivery.id)
         claimed = await bus.request("limner.rpc.claim", claim, Claimed, 5)
         assert claimed.ok
+        had = await bus.request("limner.rpc.resume", Resume(worker="w"), Resumed, 5)
+        assert had.jobs == [{"id": delivery.token.id, "epoch": 0, "delivery": delivery.id}]
+        keep = Keep(id=delivery.token.id, token=claimed.token, files=[KEPT])
+        kept = await bus.request("limner.rpc.keep", keep, Reserved, 5)
+        assert [name["filename"] for name in kept.names] == ["f"]
         done = Done(id=delivery.token.id, token=claimed.token, outcome="succeeded")
         assert (await bus.request("limner.rpc.done", done, Settled, 5)).ok
         refused = await bus.request("limner.rpc.done", Claim(**CLAIM), Settled, 5)

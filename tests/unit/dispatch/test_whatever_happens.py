@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from limner.bus.memory import MemoryBus
-from limner.bus.messages import Claimed, Done
+from limner.bus.messages import Claim, Claimed, Done, Heartbeat
 from limner.bus.port import Delivery
 from limner.db.session import Connection
 from limner.dispatch.sweep import Sweep
@@ -26,6 +26,8 @@ Step = Literal[
     "fail",
     "fail for now",
     "return",
+    "unfit",
+    "supervisor starts again",
     "worker dies",
     "worker dies after done",
     "late report",
@@ -38,7 +40,7 @@ Step = Literal[
     "time passes",
 ]
 STEPS: list[Step] = list(Step.__args__)  # type: ignore[attr-defined]
-OUTCOMES = {"succeed": "succeeded", "fail": "failed", "fail for now": "failed", "return": "returned"}
+OUTCOMES = {"succeed": "succeeded", "fail": "failed", "fail for now": "failed", "return": "returned", "unfit": "unfit"}
 
 
 class World:
@@ -60,9 +62,12 @@ class World:
             case "take":
                 if len(self.running) < 3 and (taken := await self.d.take(f"w{len(self.running)}")):
                     self.running.append(taken)
-            case "succeed" | "fail" | "fail for now" | "return":
+            case "succeed" | "fail" | "fail for now" | "return" | "unfit":
                 if self.running:
                     await self.report(*self.running.pop(0), step)
+            case "supervisor starts again":
+                for delivery, claimed in [*self.running, *self.thought_dead]:
+                    await self.resume(delivery, claimed)
             case "worker dies":
                 if self.running:
                     delivery, claimed = self.running.pop()
@@ -98,9 +103,23 @@ class World:
                 await self.d.release.run_once()
         await self.d.settle()
 
+    async def resume(self, delivery: Delivery, claimed: Claimed) -> None:
+        """It gets what it had or nothing, and never changes anything."""
+        before = await self.d.db.read(attempts_made)
+        for worker in ("w0", "w1", "w2"):
+            asked = Claim(
+                id=delivery.token.id, epoch=delivery.token.epoch, worker=worker, delivery=delivery.id, resumed=True
+            )
+            answer = await self.d.attempts.claim(asked)
+            assert answer.token in ("", claimed.token)
+        assert await self.d.db.read(attempts_made) == before
+
     async def report(self, delivery: Delivery, claimed: Claimed, step: str) -> None:
         error = {"code": "upload_failed", "retryable": step == "fail for now"} if step.startswith("fail") else None
-        await self.d.end(delivery, claimed, OUTCOMES[step], error=error)
+        if step == "unfit" and len(self.submitted) % 2:  # every other time somebody else may be able to
+            beat = Heartbeat(worker="w9", pool="default", state="idle", version="1", catalogue="b")
+            await self.bus.put_worker(beat)
+        await self.d.end(delivery, claimed, OUTCOMES[step], error=error, catalogue="a")
 
     async def recover(self) -> None:
         """Everything works again, and every worker that still has a job finishes it."""
@@ -117,6 +136,11 @@ class World:
 def pass_time(connection: Connection) -> None:
     sql = "UPDATE jobs SET changed_at = changed_at - 400, run_at = run_at - 400 WHERE ended_at IS NULL"
     connection.execute(text(sql))
+
+
+def attempts_made(connection: Connection) -> list[tuple[object, ...]]:
+    sql = "SELECT id, state, epoch, attempts, losses, token, worker, delivery FROM jobs ORDER BY seq"
+    return [tuple(row) for row in connection.execute(text(sql))]
 
 
 def books(connection: Connection) -> tuple[int, int, int]:
@@ -137,6 +161,7 @@ def books(connection: Connection) -> tuple[int, int, int]:
 @example(["submit", "take", "bus is made again", "cancel all", "succeed"])
 @example(["submit", "take", "interrupt", "bus is made again", "succeed"])
 @example(["submit", *["take", "worker dies"] * 4, "late report"])
+@example(["submit", "take", "unfit", "take", "worker dies", "supervisor starts again", "unfit"])
 @given(st.lists(st.sampled_from([*STEPS, "submit", "take", "take"]), max_size=30))
 def test_every_job_ends_exactly_once(steps: list[Step]) -> None:
     async def play() -> None:
