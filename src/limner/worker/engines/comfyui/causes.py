@@ -78,6 +78,7 @@ MODEL_IS_BROKEN = re.compile(
     re.IGNORECASE,
 )
 
+NOT_IN_LIST = "value_not_in_list"
 UNKNOWN_CLASS = re.compile(r"\bnode .+ does not exist", re.IGNORECASE | re.DOTALL)
 BLAMED_NODE = re.compile(r"Node ID '#(?P<id>.*)'", re.DOTALL)
 
@@ -161,8 +162,7 @@ def refusal(
         kind = WorkflowRefused if status == 413 else Unavailable
         return _refused(kind, _in_words(status, told, error))
     node_errors = _node_errors_of(told)
-    only_choices = all(fault.get("type") == "value_not_in_list" for fault in faults_of(node_errors))
-    unfit = _is_unknown_class(error) or (bool(node_errors) and only_choices)
+    unfit = _is_unknown_class(error) or {fault.get("type") for fault in faults_of(node_errors)} == {NOT_IN_LIST}
     node = next(iter(node_errors), "") or _blamed(error)
     class_type = _object(workflow.get(node)).get("class_type")
     return _refused(

@@ -147,7 +147,7 @@ def unlisted(body: Any, prepared: Prepared) -> frozenset[str]:
     for fault in causes.faults_of(node_errors):
         about = fault.get("extra_info")
         value = about.get("received_value") if isinstance(about, dict) else None
-        if fault.get("type") == "value_not_in_list" and isinstance(value, str) and value in prepared.shown:
+        if fault.get("type") == causes.NOT_IN_LIST and isinstance(value, str) and value in prepared.shown:
             found.add(prepared.shown[value])
     return frozenset(found)
 
