@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ async def elsewhere(bus: Bus) -> AsyncIterator[Bus]:
     if not isinstance(bus, JetStreamBus):
         yield bus
         return
-    connected = await JetStreamBus.connect(bus._settings["servers"], name="elsewhere")
+    connected = await JetStreamBus.connect(bus._connection._url, name="elsewhere")
     yield connected
     await connected.close()
 
@@ -56,11 +56,11 @@ async def pull(bus: Bus, *lanes: str) -> Delivery:
     return delivery
 
 
-async def pull_eventually(bus: Bus) -> Delivery:
+async def pull_eventually(bus: Bus, lanes: Sequence[str] = ("any",)) -> Delivery:
     found: list[Delivery] = []
 
     async def came() -> bool:
-        delivery = await bus.pull(POOL, ("any",))
+        delivery = await bus.pull(POOL, lanes)
         found.extend([delivery] if delivery else [])
         return bool(found)
 
@@ -137,6 +137,25 @@ async def test_a_worker_takes_its_own_lanes_first_and_then_any(bus: Bus) -> None
         await bus.publish_token(POOL, lane, Token(id=f"j{n}", epoch=0))
     assert [(await pull(bus, "none", "mine")).token.id for _ in range(4)] == ["j1", "j3", "j0", "j2"]
     assert await bus.pull(POOL, ("mine",)) is None
+
+
+async def test_without_a_lane_of_its_own_a_worker_takes_the_token_that_waits_longest(bus: Bus) -> None:
+    """Tokens are published in the order in which jobs may start, whatever their ids are."""
+    for name, lane in (("j9", "x"), ("j5", "y"), ("j7", "x"), ("j1", "z")):
+        await bus.publish_token(POOL, lane, Token(id=name, epoch=0))
+    assert (await pull(bus, "none")).token.id == "j9"
+    taken = [await bus.pull(POOL, ()) for _ in range(4)]
+    assert [one and one.token.id for one in taken] == ["j5", "j7", "j1", None]
+
+
+async def test_a_token_given_back_goes_before_those_that_were_published_after_it(bus: Bus) -> None:
+    for name, lane in (("j0", "x"), ("j1", "y"), ("j2", "z"), ("j3", "y"), ("j4", "z")):
+        await bus.publish_token(POOL, lane, Token(id=name, epoch=0))
+    held = await pull(bus, "x")
+    await (await pull(bus, "y")).ack()
+    await held.nak()
+    order = [(await pull_eventually(bus, ())).token.id for _ in range(4)]
+    assert order == ["j0", "j2", "j3", "j4"]
 
 
 async def test_a_token_given_back_comes_again_under_another_id(bus: Bus) -> None:

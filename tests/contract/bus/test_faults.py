@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
 from limner.bus.jetstream import JetStreamBus
+from limner.bus.jetstream.pulling import Pulling
 from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Token
 from limner.errors import Misconfigured, Unavailable
 from tests.support.durable import until
@@ -81,12 +82,12 @@ async def test_a_lost_store_is_laid_out_again(server: NatsServer, bus: JetStream
 async def test_the_store_is_laid_out_again_even_without_a_reconnect(bus: JetStreamBus) -> None:
     """Somebody deleted the stream and the lane of a running server."""
     await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
-    await bus._api(f"CONSUMER.DELETE.LIMNER_JOBS_{POOL}.any", {})
+    await bus._requests.api(f"CONSUMER.DELETE.LIMNER_JOBS_{POOL}.any", {})
     assert await bus.pull(POOL, ("any",)) is None, "a lane without its consumer is read as empty"
     await bus.ensure_lanes(POOL, ["any"])
     delivery = await bus.pull(POOL, ("any",))
     assert delivery is not None
-    await bus._api(f"STREAM.DELETE.LIMNER_JOBS_{POOL}", {})
+    await bus._requests.api(f"STREAM.DELETE.LIMNER_JOBS_{POOL}", {})
     with pytest.raises(Unavailable):
         await bus.publish_token(POOL, "any", Token(id="k", epoch=0))
     await bus.publish_token(POOL, "any", Token(id="k", epoch=0))
@@ -148,7 +149,7 @@ async def test_a_connection_that_is_closed_for_good_is_followed_by_a_new_one(bus
 
     await bus.serve("limner.test.ask", "group", answer)
     assert await bus.pull(POOL, ("any",)) is None
-    await bus._nc._process_err("'maximum connections exceeded'")
+    await bus._connection.client()._process_err("'maximum connections exceeded'")
     await until(lambda: not bus.connected)
     assert await bus.wait_wake(POOL, 20) == "", "wakes may have been lost before"
     await reconnected(bus)
@@ -188,7 +189,7 @@ async def test_a_subscription_that_could_not_begin_does_with_the_next_connection
         return Claimed(ok=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bus._nc, "subscribe", fail)
+        patch.setattr(bus._connection._client, "subscribe", fail)
         await bus.serve("limner.test.ask", "group", answer)
     server.kill()
     await server.start()
@@ -201,22 +202,17 @@ async def test_a_delivery_to_a_process_started_again_is_another_one(
 ) -> None:
     """A killed server may have forgotten how often it had delivered a token, and then tells the same of it again."""
     await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
-    ask, told = bus._puller.pull, []
+    ask = Pulling.pull
+    told: list[object] = []
 
-    async def remember(subject: str) -> object:
-        told.append(await ask(subject))
-        return told[-1]
-
-    monkeypatch.setattr(bus._puller, "pull", remember)
-    first = await bus.pull(POOL, ("any",))
-    assert first is not None
-
-    async def the_same(_subject: str) -> object:
+    async def the_same(pulling: Pulling, lanes: Sequence[str]) -> object:
+        told.append(told[0] if told else await ask(pulling, lanes))
         return told[0]
 
+    monkeypatch.setattr(Pulling, "pull", the_same)
+    first = await bus.pull(POOL, ("any",))
+    assert first is not None
     again = await JetStreamBus.connect(server.url, name="test")
-    monkeypatch.setattr(again._puller, "pull", the_same)
-    monkeypatch.setattr(bus._puller, "pull", the_same)
     for taker, same in ((again, False), (bus, True)):
         second = await taker.pull(POOL, ("any",))
         assert second is not None
@@ -228,7 +224,7 @@ async def test_a_delivery_outlives_the_connection_that_it_came_over(bus: JetStre
     await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
     held = await bus.pull(POOL, ("any",))
     assert held is not None
-    await bus._nc._process_err("'maximum connections exceeded'")
+    await bus._connection.client()._process_err("'maximum connections exceeded'")
     await until(lambda: not bus.connected)
     await reconnected(bus)
     await held.in_progress()
@@ -240,12 +236,12 @@ async def test_a_token_that_jetstream_does_not_remove_is_told_as_unavailable(
     bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
-    ask = bus._api
+    ask = bus._requests.api
 
     async def refuse(subject: str, body: dict[str, Any]) -> dict[str, Any]:
         return await ask(subject.replace("STREAM.PURGE.", "STREAM.PURGE.NO_"), body)
 
-    monkeypatch.setattr(bus, "_api", refuse)
+    monkeypatch.setattr(bus._requests, "api", refuse)
     with pytest.raises(Unavailable, match="older token"):
         await bus.publish_token(POOL, "any", Token(id="j", epoch=1))
 
@@ -261,3 +257,33 @@ async def test_without_the_token_there_is_no_connection(server: NatsServer) -> N
     bus = await JetStreamBus.connect(server.url.replace("test-token", "wrong"), name="stranger", wait_seconds=0.3)
     assert not bus.connected
     await bus.close()
+
+
+async def test_a_lane_that_expired_is_read_as_empty_until_it_is_made_again(bus: JetStreamBus) -> None:
+    """JetStream drops a consumer that nobody used for an hour; its tokens stay, and the other lanes go on."""
+    for n, lane in enumerate(("aaaa", "bbbb", "aaaa")):
+        await bus.publish_token(POOL, lane, Token(id=f"j{n}", epoch=0))
+    await bus._requests.api(f"CONSUMER.DELETE.LIMNER_JOBS_{POOL}.aaaa", {})
+    other = await bus.pull(POOL, ("aaaa",))
+    assert other is not None
+    assert (other.lane, other.token.id) == ("bbbb", "j1")
+    assert await bus.pull(POOL, ("aaaa",)) is None
+    assert set(await bus.pending(POOL)) == {"j0", "j1", "j2"}
+    await bus.ensure_lanes(POOL, ["aaaa", "bbbb"])
+    taken = [await bus.pull(POOL, ()) for _ in range(2)]
+    assert [one.token.id for one in taken if one is not None] == ["j0", "j2"]
+
+
+async def test_a_lost_store_is_laid_out_again_with_all_its_lanes(server: NatsServer, bus: JetStreamBus) -> None:
+    lanes = [f"{n:016x}" for n in range(5)]
+    for lane in lanes:
+        await bus.publish_token(POOL, lane, Token(id=f"in-{lane}", epoch=0))
+    server.kill()
+    server.lose_everything()
+    await server.start()
+    await reconnected(bus)
+    assert await bus.pull(POOL, lanes) is None
+    for lane in lanes:
+        await bus.publish_token(POOL, lane, Token(id=f"in-{lane}", epoch=1))
+    taken = [await bus.pull(POOL, ()) for _ in lanes]
+    assert [(one.lane, one.token.epoch) for one in taken if one is not None] == [(lane, 1) for lane in lanes]
