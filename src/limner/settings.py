@@ -240,7 +240,7 @@ def _read(name: str, text: str, *, source: str) -> Any:
 def _check(settings: Settings) -> Settings:
     """What came as a value, not as text, is held to the same rules."""
     fixed: dict[str, Any] = {}
-    for name in READERS:
+    for name in READERS.keys() - {"starts"}:  # a command may have several lines, an option knows where it ends
         value = getattr(settings, name)
         if value not in (None, (), ""):
             option = OPTIONS.get(name, "--" + name.replace("_", "-"))
