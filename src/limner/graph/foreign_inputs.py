@@ -18,7 +18,9 @@ NO_FILE = frozenset({"", "-", "auto", "default", "empty", "none", "null"})
 UPLOADS = {"animated_image": "image", "audio": "audio", "image": "image", "video": "video"}
 """Kinds of upload buttons, by the option that shows them without its `_upload`. All others take any file."""
 
-OWN_UPLOADS = re.compile(r"limner(?:[/\\][0-9a-f]{32}(?:[/\\].*)?)?", re.DOTALL)
+OWN_UPLOADS = re.compile(
+    r"(?:3d[/\\])?limner(?:[/\\][0-9a-f]{32}(?:[/\\].*)?)?|limner_[0-9a-f]{32}_.*", re.DOTALL
+)  # fmt: skip
 """Limner's own uploads in a ComfyUI's input folder: they come and go with the jobs, and are nobody's choice."""
 
 

@@ -78,7 +78,7 @@ def _joined(having: Sequence[InputSpec]) -> InputSpec:
 
 def _are_alike(having: Sequence[InputSpec]) -> bool:
     """Whether they are of one type; combo boxes are, whatever they offer."""
-    types = [None if isinstance(each.type, list) else each.type for each in having]
+    types = [None if each.is_box else each.type for each in having]
     return all(each == types[0] for each in types)
 
 

@@ -22,6 +22,9 @@ log = logs.get("limner.graph")
 UNKNOWN_MODULE = "custom_nodes"
 """What a ComfyUI too old to tell where its nodes come from is taken to say."""
 
+NAMED = 20
+"""How many of the classes that cannot be read the log names."""
+
 NO_MODELS = frozenset({"custom_nodes"})
 """What /models lists although no models lie there."""
 
@@ -33,22 +36,18 @@ def catalogue_of(object_info: Mapping[str, Any], models: Mapping[str, Sequence[s
     """
     files = {kind: _names(names) for kind, names in models.items() if is_text(kind) and kind not in NO_MODELS}
     reader = InputReader(Folders(files))
-    found = {name: _read(name, entry, reader) for name, entry in object_info.items()}
+    found = {name: spec_of(name, entry, reader) for name, entry in object_info.items()}
+    left_out = [repr(name) for name, spec in found.items() if spec is None]
+    if left_out:
+        log.warning("node classes that cannot be read are left out", count=len(left_out), nodes=left_out[:NAMED])
     return Catalogue(nodes={name: spec for name, spec in found.items() if spec is not None}, models=files)
 
 
-def spec_of(name: str, entry: Any) -> NodeSpec | None:
-    """One class's entry of /object_info; None, with a warning in the log, where it is no description of a node."""
-    return _read(name, entry, InputReader(Folders({})))
-
-
-def _read(name: str, entry: Any, reader: InputReader) -> NodeSpec | None:
+def spec_of(name: str, entry: Any, reader: InputReader | None = None) -> NodeSpec | None:
+    """One class's entry of /object_info; None where it is no description of a node."""
     if not is_text(name) or not isinstance(entry, Mapping):
-        log.warning("a node class is left out: its description cannot be read", node=repr(name)[:200])
         return None
-    inputs, unread = _inputs(name, entry, reader)
-    if unread:
-        log.warning("inputs of a node class are left out: nobody can read them", node=name, inputs=unread)
+    inputs, has_unread = _inputs(name, entry, reader := reader or InputReader(Folders({})))
     tooltips = entry.get("output_tooltips")
     return NodeSpec(
         name=name,
@@ -64,25 +63,25 @@ def _read(name: str, entry: Any, reader: InputReader) -> NodeSpec | None:
         experimental=bool(entry.get("experimental")),
         api_node=bool(entry.get("api_node")),
         schema_style="api_node" in entry and "deprecated" in entry,
-        open_inputs=bool(unread) or any(is_dynamic(each.type) for each in inputs),
+        open_inputs=has_unread or any(is_dynamic(each.type) for each in inputs),
         foreign=True,
         kinds=tuple(_sections(entry)) or ("required",),
         more={key: plain(value) for key, value in entry.items() if is_text(key) and key not in SHOWN},
     )
 
 
-def _inputs(class_name: str, entry: Mapping[str, Any], reader: InputReader) -> tuple[tuple[InputSpec, ...], list[str]]:
-    """The inputs in their order, and the names of those that tell nothing."""
+def _inputs(class_name: str, entry: Mapping[str, Any], reader: InputReader) -> tuple[tuple[InputSpec, ...], bool]:
+    """The inputs in their order, and whether there are others, of which nothing can be told."""
     found: dict[str, InputSpec] = {}
-    unread: list[str] = []
+    has_unread = False
     for kind, section in _sections(entry).items():
         for name in _in_order(entry, kind, section):
             spec = reader.read(class_name, name, kind, section[name]) if is_text(name) else None
             if spec is None:
-                unread.append(repr(name)[:100])
+                has_unread = True
             else:
                 found.setdefault(name, spec)
-    return tuple(found.values()), unread
+    return tuple(found.values()), has_unread
 
 
 def _sections(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

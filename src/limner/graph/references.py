@@ -6,7 +6,6 @@ from typing import Any
 
 from limner.graph.catalogue import Catalogue
 from limner.graph.spec import InputSpec, NodeSpec
-from limner.graph.types import COMBO
 from limner.graph.workflow import unwrapped
 
 
@@ -20,8 +19,7 @@ def may_name_file(node: NodeSpec, spec: InputSpec, value: Any) -> bool:
         return False
     if spec.upload:
         return value not in spec.first
-    is_box = isinstance(spec.type, list) or spec.type == COMBO
-    return node.foreign and is_box and spec.folder is None and value not in (spec.choices or ())
+    return node.foreign and spec.is_box and spec.folder is None and value not in (spec.choices or ())
 
 
 def named_files(prompt: Any, catalogue: Catalogue) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from limner.graph.types import ANY, COMBO, Hidden, InputType, Marker, Socket
+from limner.graph.types import ANY, COMBO, Hidden, InputType, Marker, Socket, is_box
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,11 @@ class InputSpec:
     def config(self) -> list[Any]:
         """`[type, options]`, as ComfyUI's errors show it."""
         return [self.type, self.options]
+
+    @property
+    def is_box(self) -> bool:
+        """Whether it is a combo box, of whatever choices."""
+        return is_box(self.type)
 
     @property
     def choices(self) -> Sequence[Any] | None:
@@ -212,7 +217,7 @@ class NodeSpec:
                     folder=folders.get(name),
                     upload=uploads.get(name),
                     has_options=len(shown) > 1 and not isinstance(shown, str),
-                    any_type=name in any_inputs or (knows_any and shown[0] == ANY),
+                    any_type=name in any_inputs or (knows_any and kind != "hidden" and shown[0] == ANY),
                     first=tuple(words[name][0]) if name in words else (),
                     last=tuple(words[name][1]) if name in words else (),
                 )

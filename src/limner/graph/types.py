@@ -158,6 +158,11 @@ def joins(received: InputType, wanted: InputType) -> bool:
     return False
 
 
+def is_box(type_: InputType) -> bool:
+    """Whether this is a combo box: a list of choices, or the word for one whose choices stand elsewhere."""
+    return isinstance(type_, list) or type_ == COMBO
+
+
 def is_dynamic(type_: InputType) -> bool:
     """Whether an input of this type stands for inputs of other names, or for the type of what is joined to it.
 

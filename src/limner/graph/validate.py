@@ -17,7 +17,7 @@ from limner.graph.literals import check_file, check_limits, convert, is_known, m
 from limner.graph.plan import feeders_first
 from limner.graph.references import may_name_file
 from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, ValidatorSpec
-from limner.graph.types import ANY, COMBO, is_dynamic, joins
+from limner.graph.types import ANY, COMBO, is_box, is_dynamic, joins
 from limner.graph.workflow import as_link, check_shape, holds_infinity, unknown_class, unwrapped
 
 BASE_FOLDERS = frozenset({"checkpoints", "diffusion_models", "unet", "unet_gguf", "diffusers"})
@@ -186,8 +186,11 @@ class _Walk:
 
     def _inspect_types(self, finding: _Finding, spec: InputSpec, output: OutputSpec, link: list[Any]) -> None:
         node = finding.spec
-        is_checked = not node.lenient and (node.validator is None or not node.validator.types)
-        if is_checked and not (output.any_type or spec.any_type or joins(output.type, spec.type)):
+        if node.lenient or (node.validator is not None and node.validator.types):
+            return
+        if node.foreign and spec.is_box and is_box(output.type):  # which boxes join, versions of ComfyUI disagree
+            return
+        if not (output.any_type or spec.any_type or joins(output.type, spec.type)):
             finding.faults.append(faults.return_type_mismatch(spec, output.type, link))
 
     def _inspect_literal(self, finding: _Finding, spec: InputSpec, given: Any) -> None:
