@@ -17,7 +17,7 @@ from tests.unit.worker.comfyui.fakes import Instance, request
 
 
 def spec(name: str, *inputs: InputSpec) -> NodeSpec:
-    return NodeSpec(name=name, display_name=name, category="test", inputs=inputs)
+    return NodeSpec(name=name, display_name=name, category="test", inputs=inputs, foreign=True)
 
 
 SPECS = {
@@ -27,7 +27,7 @@ SPECS = {
     "PackLoader": spec(
         "PackLoader",
         InputSpec(name="picture", type=["a.png", "model.safetensors"]),
-        InputSpec(name="many", type="COMBO", options={"multiselect": True, "options": ["x"]}),
+        InputSpec(name="model", type=[], folder="loras"),
         InputSpec(name="text", type="STRING"),
     ),
 }
@@ -95,11 +95,11 @@ async def test_equal_bytes_get_equal_names_so_that_the_instance_finds_them_cache
 
 
 async def test_only_inputs_that_take_files_are_renamed(tmp_path: Path) -> None:
-    inputs = {"picture": "cat.png", "many": {"__value__": ["cat.png", "x"]}, "text": "cat.png", "undeclared": "cat.png"}
+    inputs = dict.fromkeys(("picture", "model", "text", "undeclared"), "cat.png")
     workflow = {"1": {"class_type": "PackLoader", "inputs": inputs}, "2": {"class_type": "Nobody", "inputs": inputs}}
     prepared = await Uploads(Instance()).prepare(job(tmp_path, workflow, {"cat.png": b"cat"}), SPECS)
     place = f"limner/{digest(b'cat')}/cat.png"
-    renamed = {**inputs, "picture": place, "many": {"__value__": [place, "x"]}}
+    renamed = {**inputs, "picture": place}
     assert prepared.workflow == {
         "1": {"class_type": "PackLoader", "inputs": renamed},
         "2": {"class_type": "Nobody", "inputs": inputs},

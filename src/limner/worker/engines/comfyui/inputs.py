@@ -15,8 +15,9 @@ from limner import logs
 from limner.enginehost.protocol import RunRequest
 from limner.errors import DiskFull, LimnerError, PayloadTooLarge, Unavailable
 from limner.graph.literals import split_mark
-from limner.graph.spec import InputSpec, NodeSpec
-from limner.graph.workflow import as_link, unwrapped
+from limner.graph.references import may_name_file
+from limner.graph.spec import NodeSpec
+from limner.graph.workflow import unwrapped
 from limner.worker.engines.comfyui import causes
 from limner.worker.engines.comfyui.client import Refused
 
@@ -159,30 +160,16 @@ def _renamed(node: Any, specs: Mapping[str, NodeSpec], names: Mapping[str, str])
     spec, inputs = specs.get(str(node.get("class_type"))), node.get("inputs")
     if spec is None or not isinstance(inputs, dict):
         return node
-    renamed = {name: _literal(spec.input.get(name), value, names) for name, value in inputs.items()}
-    return {**node, "inputs": renamed}
+    return {**node, "inputs": {name: _named(spec, name, value, names) for name, value in inputs.items()}}
 
 
-def _literal(spec: InputSpec | None, value: Any, names: Mapping[str, str]) -> Any:
-    if spec is None or as_link(value) is not None or not _names_files(spec, value):
+def _named(node: NodeSpec, name: str, value: Any, names: Mapping[str, str]) -> Any:
+    """An input's value, as the gateway read it: a file's name only where the input takes files."""
+    spec = node.input.get(name)
+    literal = unwrapped(value)
+    if spec is None or not may_name_file(node, spec, literal):
         return value
-    if isinstance(value, dict) and "__value__" in value:
-        return {**value, "__value__": _named(value["__value__"], names)}
-    return _named(value, names)
-
-
-def _names_files(spec: InputSpec, value: Any) -> bool:
-    """Whether an input takes files: it says so, or it offers a choice and this is none of it. A text is a text."""
-    if spec.upload:
-        return True
-    offers = isinstance(spec.type, list) or spec.type == "COMBO"
-    return offers and unwrapped(value) not in (spec.choices or ())
-
-
-def _named(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, list):
-        return [_named(each, names) for each in value]
-    return names.get(value, value) if isinstance(value, str) else value
+    return names.get(literal, value)
 
 
 def _tail(name: str) -> str:
