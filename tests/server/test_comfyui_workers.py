@@ -78,6 +78,7 @@ def test_a_killed_comfyui_is_started_again(tmp_path: Path, nats: NatsServer) -> 
         assert limner.pids(SUPERVISOR) == supervisors
 
 
+@pytest.mark.slow  # a lock that was just let go is waited for
 def test_two_machines_cannot_drive_under_one_name(tmp_path: Path, nats: NatsServer) -> None:
     """One data directory, one name: the second says so and ends, the first goes on."""
     port = free_port()
@@ -90,6 +91,7 @@ def test_two_machines_cannot_drive_under_one_name(tmp_path: Path, nats: NatsServ
         assert first.end(signal.SIGINT) == 0
 
 
+@pytest.mark.slow  # one that just ends is waited for
 def test_a_comfyui_that_runs_already_is_not_started_beside(tmp_path: Path, nats: NatsServer) -> None:
     port = free_port()
     with machine(tmp_path / "one", *engines(port), "--start", START, LIMNER_NATS_URL=nats.url) as limner:
