@@ -121,7 +121,7 @@ class Host:
             info = self._describe(self._ready)
             if info != self._info:
                 self._info = info
-                self._channel.send({"kind": protocol.INFO, **asdict(info)})
+                self._channel.send({"kind": protocol.INFO, "info": asdict(info)})
 
     def _read(self) -> None:
         """The second thread. A supervisor that is gone takes the engine with it, whatever a node is doing."""

@@ -36,5 +36,5 @@ def test_news_of_the_engine_are_told_in_their_order() -> None:
         go_on.set()
         older.join(10)
         newer.join(10)
-        told = [frame.header["ready"] for frame in Decoder().feed(ours.recv(1 << 16))]
+        told = [frame.header["info"]["ready"] for frame in Decoder().feed(ours.recv(1 << 16))]
     assert told == [False, True]

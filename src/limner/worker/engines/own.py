@@ -225,8 +225,7 @@ class OwnEngine:
     def _heard(self, frame: Frame) -> bool:
         """Takes what belongs to no run. True: it was such a frame."""
         if frame.kind == protocol.INFO:
-            known = {f.name for f in fields(EngineInfo)}
-            self.info = EngineInfo(**{k: v for k, v in frame.header.items() if k in known})
+            self.info = EngineInfo(**frame.header["info"])
             if self.info.ready:
                 self._ready.set()
             self.on_info(self.info)
