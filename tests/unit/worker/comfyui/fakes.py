@@ -17,12 +17,15 @@ class Instance:
     def __init__(self, files: dict[tuple[str, str, str], bytes] | None = None) -> None:
         self.files = files or {}
         self.faults: dict[str, LimnerError] = {}
+        self.passing: list[LimnerError] = []  # raised first, one for each upload
         self.asked: list[tuple[str, str, str]] = []
 
     async def upload(
         self, path: Path, *, name: str, subfolder: str, type: str = "input", overwrite: bool = True
     ) -> dict[str, str]:
         assert overwrite
+        if self.passing:
+            raise self.passing.pop(0)
         if name in self.faults:
             raise self.faults[name]
         self.files[type, subfolder, name] = path.read_bytes()

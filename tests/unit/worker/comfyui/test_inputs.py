@@ -194,9 +194,18 @@ async def test_a_refused_upload_says_why(
 ) -> None:
     instance = Instance()
     instance.faults["cat.png"] = raised
+    uploads = Uploads(instance, pause_seconds=0)
     with pytest.raises(kind, match=r"pets/cat\.png") as caught:
-        await Uploads(instance).prepare(job(tmp_path, load("pets/cat.png"), {"pets/cat.png": b"cat"}), SPECS)
+        await uploads.prepare(job(tmp_path, load("pets/cat.png"), {"pets/cat.png": b"cat"}), SPECS)
     assert caught.value.retryable is retryable
+
+
+async def test_a_fault_that_passes_is_waited_for(tmp_path: Path) -> None:
+    instance = Instance()
+    instance.passing = [Refused(500, ""), Refused(500, "")]
+    uploads = Uploads(instance, pause_seconds=0)
+    await uploads.prepare(job(tmp_path, load("cat.png"), {"cat.png": b"cat"}), SPECS)
+    assert list(instance.files.values()) == [b"cat"]
 
 
 async def test_an_instance_that_does_not_answer_is_told_as_such(tmp_path: Path) -> None:

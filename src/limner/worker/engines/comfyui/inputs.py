@@ -30,6 +30,8 @@ KEPT_BYTES = 1024 * 1024 * 1024
 SMALL_BYTES = 4 * 1024 * 1024  # up to this a file is hashed without a thread
 DIGITS = 32
 LONGEST_TAIL = 200  # bytes
+TRIES = 3
+PAUSE_SECONDS = 0.3
 
 
 Place = tuple[str, str]
@@ -76,9 +78,12 @@ class Prepared:
 class Uploads:
     """The input files that this worker has put on its instance."""
 
-    def __init__(self, instance: Instance, *, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self, instance: Instance, *, kept_bytes: int = KEPT_BYTES, pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
         self._instance = instance
         self._kept_bytes = kept_bytes
+        self._pause_seconds = pause_seconds
         self._sizes: OrderedDict[Place, int] = OrderedDict()  # the last used at the end
 
     async def prepare(
@@ -128,10 +133,14 @@ class Uploads:
         """The name of the uploaded file, as a workflow tells it."""
         subfolder, name = place
         size = _size(path)
-        try:
-            told = await self._instance.upload(path, name=name, subfolder=subfolder)
-        except Refused as refused:
-            raise _fault(refused, reference, size) from refused
+        for again in range(TRIES):
+            try:
+                told = await self._instance.upload(path, name=name, subfolder=subfolder)
+                break
+            except Refused as refused:
+                if refused.answered < 500 or again == TRIES - 1:
+                    raise _fault(refused, reference, size) from refused
+            await asyncio.sleep(self._pause_seconds * (again + 1))
         place = told["subfolder"].replace("\\", "/"), told["name"]
         self._sizes[place] = size
         self._sizes.move_to_end(place)
