@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -36,21 +38,63 @@ def test_it_is_ready_without_its_comfyui_and_jobs_wait(tmp_path: Path, monkeypat
         assert tree.stop() == 0
 
 
+def start_of_instance(data_dir: Path) -> str:
+    """Another `limner serve` stands for the ComfyUI: a complete real server."""
+    command = [sys.executable, "-m", "limner.cli.main", "serve", "--data-dir", str(data_dir)]
+    return f"{shlex.join(command)} --port {{port}}"
+
+
+@contextmanager
+def serving_an_instance(tmp_path: Path, *more: str) -> Iterator[Tree]:
+    engine = [
+        "--engine",
+        f"comfyui=http://127.0.0.1:{free_port()}",
+        "--start",
+        start_of_instance(tmp_path / "instance"),
+    ]
+    with serving(tmp_path / "data", *engine, *more) as tree:
+        yield tree
+        assert tree.stop() == 0
+
+
+def made(tree: Tree, prompt_id: str) -> dict[str, str]:
+    """The picture of `trivial`, which is there with its bytes."""
+    entry = tree.wait_history([prompt_id])[prompt_id]
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    [image] = entry["outputs"]["2"]["images"]
+    assert tree.http.get("/view", params=image).content.startswith(b"\x89PNG")
+    return image
+
+
 @pytest.mark.slow
 def test_a_job_runs_on_a_comfyui_that_limner_starts(tmp_path: Path) -> None:
-    """Another `limner serve` stands for the ComfyUI: a complete real server."""
-    port = free_port()
-    command = [sys.executable, "-m", "limner.cli.main", "serve", "--data-dir", str(tmp_path / "instance")]
-    start = f"{shlex.join(command)} --port {{port}}"
-    with serving(tmp_path / "data", "--engine", f"comfyui=http://127.0.0.1:{port}", "--start", start) as tree:
-        prompt_id = tree.post(trivial(7, prefix="front"))
-        entry = tree.wait_history([prompt_id])[prompt_id]
-        assert entry["status"]["status_str"] == "success", entry["status"]
-        [image] = entry["outputs"]["2"]["images"]
-        behind = Tree(tmp_path / "instance", port=port)
-        assert prompt_id in behind.get("/history") or behind.get("/history") == {}
-        ours = tree.http.get("/view", params=image)
-        assert ours.content.startswith(b"\x89PNG")
-        assert (tmp_path / "data" / "output" / image["filename"]).exists()
-        assert tree.stop() == 0
+    with serving_an_instance(tmp_path) as tree:
+        image = made(tree, tree.post(trivial(7, prefix="front")))
+        [made_there] = (tmp_path / "instance" / "output").glob("*.png")
+        shown = tmp_path / "data" / "output" / image["filename"]
+        eventually(shown.exists, seconds=10, what="the output is shown as a file")
+        assert shown.read_bytes() == made_there.read_bytes()
     assert "Limner is ready" in (tmp_path / "data" / "logs" / "comfyui-1.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_hangs_is_started_again_and_its_job_runs(tmp_path: Path) -> None:
+    with serving_an_instance(tmp_path, "--comfyui-hang", "3") as tree:
+        made(tree, tree.post(trivial(1)))
+        [engine] = tree.processes()["engine"]
+        engine.suspend()  # it answers, and nothing moves
+        made(tree, tree.post(trivial(2)))
+        assert not engine.is_running()
+        assert "asks for its ComfyUI to be started again" in tree.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_is_killed_is_started_again_and_its_job_runs(tmp_path: Path) -> None:
+    with serving_an_instance(tmp_path) as tree:
+        made(tree, tree.post(trivial(1)))
+        [guard] = [
+            each for each in psutil.Process(tree.process.pid).children() if "limner.processes.guard" in each.cmdline()
+        ]
+        [instance] = guard.children()
+        instance.kill()
+        made(tree, tree.post(trivial(2)))
