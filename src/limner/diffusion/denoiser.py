@@ -1,4 +1,4 @@
-"""Denoiser, and what a network predicts: the noise (epsilon) or the velocity (v)."""
+"""Denoiser, and what a network predicts: the noise (epsilon), the velocity (v), the flow."""
 
 from __future__ import annotations
 
@@ -6,20 +6,41 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from limner.diffusion.levels import Levels
+from limner.diffusion.path import EXPLODING, Path, Straight
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x at level sigma, sigma) to the clean x that is expected behind it."""
 
+Both = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(x, sigma) to the clean x that guidance leads to, and the one that is expected without guidance."""
+
+
+class Guided(Protocol):
+    """A denoiser that can also tell what it would expect without guidance."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor: ...
+
+    def both(self, x: Tensor, sigma: Tensor, /) -> tuple[Tensor, Tensor]:
+        """The answer, and the unconditional one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction(ABC):
-    """How a network trained to keep the variance is used in sigma space, where x = clean + sigma * noise."""
+    """How a network is used in sigma space: what it is given, and what its output means.
+
+    Here: a network trained to keep the variance, where x = clean + sigma * noise.
+    """
 
     levels: Levels
+
+    @property
+    def path(self) -> Path:
+        return EXPLODING
 
     def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x scaled to unit variance, as the network was trained on it. Karras et al. 2022, arXiv:2206.00364, c_in."""
@@ -36,6 +57,10 @@ class Prediction(ABC):
         """
         at_the_top = float(sigma) > self.levels.high or math.isclose(float(sigma), self.levels.high, rel_tol=1e-5)
         return latent + noise * ((sigma**2 + 1).sqrt() if at_the_top else sigma)
+
+    def end(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The latent that a walk which stopped at level sigma hands on; `start` without noise takes it up again."""
+        return x / self.path.kept(sigma)
 
 
 class Epsilon(Prediction):
@@ -54,3 +79,39 @@ class Velocity(Prediction):
 
     def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
         return x / (sigma**2 + 1) - output * sigma / (sigma**2 + 1).sqrt()
+
+
+@dataclass(frozen=True, slots=True)
+class Edm(Prediction):
+    """The network tells a mix that has unit variance for pictures of this spread. Karras et al. 2022, table 1."""
+
+    spread: float = 0.5
+
+    def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x / (sigma**2 + self.spread**2).sqrt()
+
+    def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
+        total = sigma**2 + self.spread**2
+        return x * self.spread**2 / total + output * sigma * self.spread / total.sqrt()
+
+
+class Flow(Prediction):
+    """The network tells which way x moves, noise minus picture, where x = (1 - sigma) * clean + sigma * noise.
+
+    Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003.
+    """
+
+    __slots__ = ()
+
+    @property
+    def path(self) -> Path:
+        return Straight(first=self.levels.at(1e-4))
+
+    def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002 - x has much the same variance at any
+        return x
+
+    def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
+        return x - output * sigma
+
+    def start(self, noise: Tensor, latent: Tensor, sigma: Tensor) -> Tensor:
+        return self.path.noised(latent, noise, sigma)

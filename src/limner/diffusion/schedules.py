@@ -45,6 +45,18 @@ def sigmas(name: str, levels: Levels, steps: int, *, denoise: float = 1.0, skip_
     return levels_passed if denoise > 0.9999 else levels_passed[-(steps + 1) :]
 
 
+def section(sigmas: Tensor, start: int = 0, end: int | None = None, *, leftover: bool = False) -> Tensor:
+    """The levels of the steps from number `start` up to, and without, number `end`; empty where none is left.
+
+    leftover: a walk that ends early keeps the noise of its last level; else it takes that step down to 0.
+    """
+    if end is not None and end < len(sigmas) - 1:
+        sigmas = sigmas[: end + 1].clone()
+        if not leftover and len(sigmas) > 0:
+            sigmas[-1] = 0
+    return sigmas[start:] if start < len(sigmas) - 1 else sigmas[:0]
+
+
 def _end(levels_passed: Tensor) -> Tensor:
     return torch.cat([levels_passed.float(), torch.zeros(1)])
 

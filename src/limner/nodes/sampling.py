@@ -10,7 +10,7 @@ from PIL import Image as Pictures
 from PIL import ImageOps
 from torch import Tensor
 
-from limner.diffusion.guidance import guided
+from limner.diffusion.guidance import Guidance
 from limner.diffusion.latents import LatentFormat
 from limner.diffusion.samplers import SAMPLERS
 from limner.diffusion.sampling import Walk
@@ -61,10 +61,10 @@ def ksampler(
     last = len(walk.sigmas) - 1
 
     def tell(step: int, clean: Tensor) -> None:
-        ctx.progress(step + 1, last, preview(model.latents, clean) if ctx.previews else None)
+        ctx.progress(min(step + 1, last), last, preview(model.latents, clean) if ctx.previews else None)
 
     with torch.inference_mode():
-        denoiser = guided(model.predict, _placed(positive, model), _placed(negative, model), cfg)
+        denoiser = Guidance(model.predict, _placed(positive, model), _placed(negative, model), cfg)
         x = walk.run(denoiser, model.latents.into_network(start.float().to(model.device)), on_step=tell)
         samples = model.latents.out_of_network(x).cpu()
     if not samples.isfinite().all():
