@@ -1,4 +1,4 @@
-"""Where bytes lie in a store. Every key begins with its tenant."""
+"""Where bytes lie in a store. The keys of a tenant begin with it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def attempt_prefix(tenant: str, job_id: str, token: str, created_at: datetime) -
 def output_key(prefix: str, number: int, extension: str) -> str:
     """The `number`-th output of an attempt; `prefix` from attempt_prefix, `extension` with its dot."""
     return f"{prefix}{number}{extension}"
+
+
+CATALOGUES = "catalogues"
+"""The folder of node catalogues on their way from a worker to a gateway. They belong to no tenant."""
+
+
+def catalogue_key(digest: str) -> str:
+    """Where a catalogue's JSON lies that is too large for a message."""
+    return f"{CATALOGUES}/{digest}.json"
 
 
 def input_key(tenant: str, sha256: str) -> str:

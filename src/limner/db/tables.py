@@ -194,7 +194,17 @@ name_counters = Table(
     Column("last", BigInteger, nullable=False),
 )
 
-catalogues = Table(
+offered_catalogues = Table(
+    "offered_catalogues",
+    metadata,
+    Column("pool", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("catalogue", Text, nullable=False),
+    Column("current", Boolean, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+catalogues = Table(  # version N-1 writes it, nobody reads it
     "catalogues",
     metadata,
     Column("pool", Text, primary_key=True),

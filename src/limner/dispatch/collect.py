@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from limner import logs
-from limner.blobs.keys import TENANTS, attempt_prefix, job_prefix, temp_prefix
+from limner.blobs.keys import CATALOGUES, TENANTS, attempt_prefix, job_prefix, temp_prefix
 from limner.blobs.port import BlobStore
 from limner.db import history as history_rows
 from limner.db.history import Tried
@@ -43,7 +43,7 @@ class Collector:
         """Raises Unavailable when the store or the database does not answer."""
         await self._lost_attempts()
         if self._temp_at is None or time.monotonic() - self._temp_at >= TEMP_SECONDS:
-            await self._old_temp_files()
+            await self._old_blobs()
             self._temp_at = time.monotonic()
 
     async def _lost_attempts(self) -> None:
@@ -60,7 +60,9 @@ class Collector:
         kept = attempt_prefix(job.tenant, job.id, job.token, job.created_at)
         return [key for key in keys if not key.startswith(kept)]
 
-    async def _old_temp_files(self) -> None:
+    async def _old_blobs(self) -> None:
+        """Temp files, and catalogues that a gateway has long since taken."""
         before = datetime.now(UTC) - TEMP_AGE
+        await self._blobs.delete(await self._blobs.list(f"{CATALOGUES}/", before=before))
         for tenant in await self._blobs.folders(TENANTS):
             await self._blobs.delete(await self._blobs.list(temp_prefix(tenant), before=before))

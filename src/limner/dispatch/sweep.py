@@ -6,6 +6,7 @@ import time
 
 from limner import logs
 from limner.bus.port import Bus
+from limner.db import catalogues as catalogue_rows
 from limner.db import files as file_rows
 from limner.db import history as history_rows
 from limner.db import jobs as rows
@@ -92,6 +93,7 @@ class Sweep:
             release_rows.raise_the_passed(connection, pool)
             history_rows.forget_the_oldest(connection)
             file_rows.drop_of_ended(connection)
+            catalogue_rows.forget_unseen(connection)
 
         await self._db.write(work)
 

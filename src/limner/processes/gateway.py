@@ -75,7 +75,7 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
     database = await Database.open(settings.database_url)
     bus = await JetStreamBus.connect(settings.nats_url, name="gateway", wait_seconds=NATS_SECONDS)
     blobs, presence = ObjectStore(settings.store_url), Presence()
-    release, catalogues = Release(database, bus, pool=settings.pool), Catalogues(database, bus)
+    release, catalogues = Release(database, bus, pool=settings.pool), Catalogues(database, bus, blobs)
     attempts = Attempts(database, bus, release, presence, existing_number=_existing_number(settings.output_dir))
     dispatcher = Dispatcher(database, bus, release, attempts, catalogues, blobs=blobs)
     try:

@@ -1,88 +1,152 @@
-"""Which nodes and models there are: what the workers last offered, kept in SQL, read from memory."""
+"""Which nodes and models there are: what the pool's workers serve together, kept in SQL, read from memory."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from limner import logs
+from limner.blobs.keys import catalogue_key
+from limner.blobs.port import BlobStore
 from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Heartbeat
 from limner.bus.port import Bus
 from limner.db import catalogues as rows
-from limner.db.session import Database
+from limner.db.session import Connection, Database
+from limner.errors import Invalid, NotFound, Unavailable
 from limner.graph.catalogue import Catalogue
+from limner.services.announced import Announced
 
 log = logs.get("limner.services.catalogues")
 
 FRESH_SECONDS = 1.0
+MOST_BYTES = 64 * 2**20
+DIGEST = re.compile(r"[0-9a-f]{64}")
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 @dataclass(slots=True)
-class _Known:
-    digest: str | None
-    catalogue: Catalogue
-    looked_at: float
+class _Pool:
+    announced: Announced
+    digests: frozenset[str] | None = None  # of what `whole` is made
+    parts: dict[str, Catalogue] = field(default_factory=dict)
+    whole: Catalogue = field(default_factory=Catalogue.core)
+    looked_at: float = 0.0
 
 
 class Catalogues:
-    def __init__(self, db: Database, bus: Bus) -> None:
+    def __init__(self, db: Database, bus: Bus, blobs: BlobStore) -> None:
         self._db = db
         self._bus = bus
-        self._known: dict[str, _Known] = {}
+        self._blobs = blobs
+        self._pools: dict[str, _Pool] = {}
         self._looking = asyncio.Lock()
 
     async def offer(self, offer: CatalogueOffer) -> CatalogueAnswer:
-        """Takes a worker's catalogue. `wanted`: this digest is new here, send the catalogue itself."""
-        if offer.catalogue is None:
-            known = await self._db.read(lambda connection: rows.digest(connection, offer.pool))
-            return CatalogueAnswer(ok=True, wanted=known != offer.digest)
-        try:
-            catalogue = await asyncio.to_thread(_checked, offer)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return CatalogueAnswer(ok=False, reason=f"the catalogue cannot be read: {type(error).__name__}: {error}")
-        text = json.dumps(offer.catalogue, separators=(",", ":"))
-        await self._db.write(lambda connection: rows.store(connection, offer.pool, offer.digest, text))
-        self._known[offer.pool] = _Known(offer.digest, catalogue, time.monotonic())
-        log.info("a worker offered a new catalogue", worker=offer.worker, pool=offer.pool, nodes=len(catalogue.nodes))
+        """Takes a worker's catalogue. `wanted`: this digest is new here, send the catalogue itself.
+
+        One that is too large for a message lies in the blob store, under its key of blobs.keys.
+        """
+        if offer.catalogue is None and not offer.key:
+            known = await self._db.read(lambda connection: rows.stored(connection, offer.pool))
+            if offer.digest not in known:
+                return CatalogueAnswer(ok=True, wanted=True)
+        else:
+            try:
+                await self._take(offer)
+            except Invalid as error:
+                return CatalogueAnswer(ok=False, reason=error.message)
+        await self._look(offer.pool, offer)
         return CatalogueAnswer(ok=True)
 
     async def current(self, pool: str = "default") -> Catalogue:
-        """The last one that a worker of the pool offered; before any ever did, Limner's own nodes."""
-        known = self._known.get(pool)
+        """All that the pool's workers serve; while none is there what the last ones did, before any Limner's own."""
+        known = self._pools.get(pool)
         if known is not None and time.monotonic() - known.looked_at < FRESH_SECONDS:
-            return known.catalogue
-        async with self._looking:
-            return await self._look(pool)
+            return known.whole
+        return await self._look(pool)
 
     async def workers(self) -> list[Heartbeat]:
         """The workers that are there now."""
         return await self._bus.workers()
 
-    async def _look(self, pool: str) -> Catalogue:
-        known = self._known.get(pool)
-        digest = await self._db.read(lambda connection: rows.digest(connection, pool))
-        if known is None or known.digest != digest:
-            text = await self._db.read(lambda connection: rows.load(connection, pool))
-            catalogue = await asyncio.to_thread(_loaded, text)
-            known = self._known[pool] = _Known(digest, catalogue, 0.0)
-        known.looked_at = time.monotonic()
-        return known.catalogue
+    async def _take(self, offer: CatalogueOffer) -> None:
+        """Stores an offered catalogue. Raises Invalid for one that cannot be used."""
+        fetched = await self._fetch(offer) if offer.key else None
+        try:
+            checked, text = await asyncio.to_thread(_checked, offer, fetched)
+        except UNREADABLE as error:
+            raise Invalid(f"the catalogue cannot be read: {type(error).__name__}: {error}") from error
+        await self._db.write(lambda connection: rows.store(connection, offer.pool, offer.digest, text))
+        log.info("a worker offered a new catalogue", worker=offer.worker, pool=offer.pool, nodes=len(checked.nodes))
+
+    async def _fetch(self, offer: CatalogueOffer) -> str:
+        if not DIGEST.fullmatch(offer.digest) or offer.key != catalogue_key(offer.digest):
+            raise Invalid("the catalogue does not lie under its own key")
+        size = await self._blobs.size(offer.key)
+        if size is not None and size > MOST_BYTES:
+            raise Invalid(f"the catalogue has {size / 2**20:.0f} MiB; {MOST_BYTES // 2**20} MiB is the most")
+        try:
+            return (await self._blobs.get(offer.key)).decode()
+        except (NotFound, UnicodeDecodeError) as error:
+            raise Invalid(f"the catalogue cannot be fetched: {error}") from error
+
+    async def _look(self, pool: str, offer: CatalogueOffer | None = None) -> Catalogue:
+        async with self._looking:
+            stored = await self._db.read(lambda connection: rows.stored(connection, pool))
+            current = frozenset(digest for digest, is_current in stored.items() if is_current)
+            now = time.monotonic()
+            known = self._pools.get(pool)
+            if known is None:
+                known = self._pools[pool] = _Pool(Announced(current, now))
+            with contextlib.suppress(Unavailable):  # without news the old ones count
+                known.announced.hear([beat for beat in await self._bus.workers() if beat.pool == pool], now)
+            if offer is not None:
+                known.announced.offered(offer.worker, offer.digest, now)
+            wanted = known.announced.digests(now) & stored.keys() or current
+            if wanted != current:
+                await self._make_current(pool, wanted)
+            if wanted != known.digests:
+                await self._load(pool, known, wanted)
+            known.looked_at = time.monotonic()
+            return known.whole
+
+    async def _make_current(self, pool: str, digests: frozenset[str]) -> None:
+        """For the time when no worker is there; until this works it is tried again."""
+        try:
+            await self._db.write(lambda connection: rows.make_current(connection, pool, digests))
+        except Unavailable as error:
+            log.warning("which catalogues are current could not be recorded", error=error.message)
+
+    async def _load(self, pool: str, known: _Pool, digests: frozenset[str]) -> None:
+        def texts(connection: Connection) -> dict[str, str | None]:
+            return {digest: rows.load(connection, pool, digest) for digest in digests - known.parts.keys()}
+
+        found = await self._db.read(texts)
+        kept = {digest: part for digest, part in known.parts.items() if digest in digests}
+        known.parts, known.whole = await asyncio.to_thread(_joined, kept, found)
+        known.digests = digests
 
 
-def _checked(offer: CatalogueOffer) -> Catalogue:
-    catalogue = Catalogue.from_json(offer.catalogue or {})
+def _checked(offer: CatalogueOffer, fetched: str | None) -> tuple[Catalogue, str]:
+    """The catalogue and its JSON text. Raises one of UNREADABLE."""
+    raw = (offer.catalogue or {}) if fetched is None else json.loads(fetched)
+    catalogue = Catalogue.from_json(raw)
     if catalogue.digest != offer.digest:
         raise ValueError(f"its digest is {catalogue.digest}, not {offer.digest}")
-    return catalogue
+    return catalogue, fetched or json.dumps(raw, separators=(",", ":"))
 
 
-def _loaded(text: str | None) -> Catalogue:
-    if text is None:
-        return Catalogue.core()
-    try:
-        return Catalogue.from_json(json.loads(text))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        log.warning("the stored catalogue is of another version; Limner's own nodes stand in", error=str(error))
-        return Catalogue.core()
+def _joined(kept: Mapping[str, Catalogue], found: Mapping[str, str | None]) -> tuple[dict[str, Catalogue], Catalogue]:
+    """(each catalogue by digest, all in one); Limner's own nodes where there is none."""
+    parts = dict(kept)
+    for digest, text in found.items():
+        try:
+            parts[digest] = Catalogue.from_json(json.loads(text or ""))
+        except UNREADABLE as error:
+            log.warning("a stored catalogue is of another version and is left out", digest=digest, error=str(error))
+    return parts, Catalogue.merged(list(parts.values())) if parts else Catalogue.core()

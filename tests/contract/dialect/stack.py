@@ -111,7 +111,7 @@ async def stack(folder: Path, **settings: Any) -> AsyncIterator[Stack]:
     services = Services(
         jobs=Jobs(db, bus, release),
         files=FileStore(db, blobs),
-        catalogues=Catalogues(db, bus),
+        catalogues=Catalogues(db, bus, blobs),
         presence=presence,
         bus=bus,
         blobs=blobs,

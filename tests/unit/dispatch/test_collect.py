@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from limner.blobs.keys import attempt_prefix, input_key, temp_key
+from limner.blobs.keys import attempt_prefix, catalogue_key, input_key, temp_key
 from limner.bus.messages import Claimed
 from limner.bus.port import Delivery
 from limner.dispatch.collect import LATE_SECONDS, TEMP_AGE, Collector
@@ -81,3 +81,13 @@ async def test_temp_files_go_after_a_day(tmp_path: Path) -> None:
         await d.blobs.put(new, b"again")
         await Collector(d.db, d.blobs).run_once()
         assert await d.blobs.list("t") == sorted([new, upload])
+
+
+async def test_catalogues_that_were_handed_over_go_after_a_day(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        old, new = catalogue_key("0"), catalogue_key("1")
+        for key in (old, new):
+            await d.blobs.put(key, b"{}")
+        d.blobs._written_at[old] = datetime.now(UTC) - TEMP_AGE - timedelta(seconds=1)
+        await Collector(d.db, d.blobs).run_once()
+        assert await d.blobs.list("catalogues") == [new]

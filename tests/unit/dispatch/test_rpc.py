@@ -105,7 +105,7 @@ def test_nothing_that_is_sent_makes_reading_crash(kind: type[Message], values: s
 async def test_workers_get_their_answers_over_the_bus(tmp_path: Path) -> None:
     bus = MemoryBus()
     async with durable(tmp_path, bus) as d:
-        subscriptions = await serve_workers(bus, d.attempts, Catalogues(d.db, bus))
+        subscriptions = await serve_workers(bus, d.attempts, Catalogues(d.db, bus, d.blobs))
         await d.submit("p")
         delivery = await d.pull()
         assert delivery is not None
@@ -130,7 +130,7 @@ async def test_while_the_database_is_away_there_is_no_answer(tmp_path: Path) -> 
     """A refusal would make the worker drop its token."""
     bus = MemoryBus()
     async with durable(tmp_path, bus) as d:
-        await serve_workers(bus, d.attempts, Catalogues(d.db, bus))
+        await serve_workers(bus, d.attempts, Catalogues(d.db, bus, d.blobs))
         await d.db.close()
         with pytest.raises(Unavailable):
             await bus.request("limner.rpc.claim", Claim(**CLAIM), Claimed, 5)
@@ -140,7 +140,7 @@ async def test_a_message_that_the_gateway_stumbles_over_is_refused(tmp_path: Pat
     """Without an answer the worker would keep its lease and ask for ever. The database takes no half surrogate pair."""
     bus = MemoryBus()
     async with durable(tmp_path, bus) as d:
-        await serve_workers(bus, d.attempts, Catalogues(d.db, bus))
+        await serve_workers(bus, d.attempts, Catalogues(d.db, bus, d.blobs))
         await d.submit("p")
         taken = await d.take()
         assert taken is not None
@@ -153,7 +153,7 @@ async def test_a_message_that_the_gateway_stumbles_over_is_refused(tmp_path: Pat
 async def test_a_catalogue_is_asked_for_once_and_kept(tmp_path: Path) -> None:
     bus = MemoryBus()
     async with durable(tmp_path, bus) as d:
-        catalogues = Catalogues(d.db, bus)
+        catalogues = Catalogues(d.db, bus, d.blobs)
         assert await catalogues.current() is Catalogue.core()
         offered = Catalogue(nodes={}, models={"checkpoints": ("a.safetensors",)})
         offer = CatalogueOffer(worker="w", pool="default", digest=offered.digest)
@@ -161,7 +161,7 @@ async def test_a_catalogue_is_asked_for_once_and_kept(tmp_path: Path) -> None:
         full = CatalogueOffer(worker="w", pool="default", digest=offered.digest, catalogue=offered.to_json())
         assert await catalogues.offer(full) == CatalogueAnswer(ok=True)
         assert await catalogues.offer(offer) == CatalogueAnswer(ok=True, wanted=False)
-        for service in (catalogues, Catalogues(d.db, bus)):
+        for service in (catalogues, Catalogues(d.db, bus, d.blobs)):
             assert (await service.current()).models == {"checkpoints": ("a.safetensors",)}
 
 
@@ -169,7 +169,7 @@ async def test_a_catalogue_is_asked_for_once_and_kept(tmp_path: Path) -> None:
 async def test_a_bad_catalogue_is_refused(tmp_path: Path, catalogue: dict[str, Any]) -> None:
     bus = MemoryBus()
     async with durable(tmp_path, bus) as d:
-        catalogues = Catalogues(d.db, bus)
+        catalogues = Catalogues(d.db, bus, d.blobs)
         answer = await catalogues.offer(CatalogueOffer(worker="w", pool="default", digest="d", catalogue=catalogue))
         assert not answer.ok
         assert answer.reason
