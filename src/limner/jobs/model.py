@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 LANE_ANY = "any"
-"""The lane of every job while workers are not told apart by the models that they hold."""
+"""The lane of jobs without base weights, and of every job while there is but one worker."""
 
 
 class State(StrEnum):

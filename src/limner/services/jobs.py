@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,8 +20,9 @@ from limner.db.release import Released
 from limner.db.rows import request_values
 from limner.db.session import Connection, Database
 from limner.errors import PayloadTooLarge
+from limner.jobs.lanes import Lanes
 from limner.jobs.machine import CancelAsked
-from limner.jobs.model import LANE_ANY, InputFile, Job, State
+from limner.jobs.model import InputFile, Job, State
 from limner.services.life import Change, Life
 from limner.services.release import Release
 
@@ -58,6 +60,7 @@ class Jobs:
         self._bus = bus
         self._release = release
         self._life = Life(bus, release)
+        self._lanes = Lanes()
 
     async def submit(
         self,
@@ -78,13 +81,14 @@ class Jobs:
 
         number: place in the line, smaller first; without one the tenant's counter gives it (with `front`, minus the
         counter). prompt_id: the client's own id, a random UUID when None; an ended job of that id leaves the history.
+        models: the base weights that it names; they lead it to a worker that holds them.
         Raises Conflict when an open job has that prompt_id, PayloadTooLarge for more than a worker can be sent.
         """
         job = Job(
             id=str(uuid7()),
             tenant=tenant,
             pool=self._release.pool,
-            lane=LANE_ANY,
+            lane=self._lanes.choose(models, workers=self._release.workers, now=time.monotonic()),
             prompt_id=prompt_id if prompt_id is not None else str(uuid4()),
             client_id=client_id,
             number=number if number is not None else 0.0,

@@ -38,6 +38,7 @@ class Release:
     def __init__(self, db: Database, bus: Bus, *, pool: str = "default") -> None:
         self.pool = pool
         self.window = SMALLEST_WINDOW
+        self.workers = 0
         self._db = db
         self._bus = bus
         self._errands: deque[_Errand] = deque()
@@ -45,7 +46,8 @@ class Release:
         self._task: asyncio.Task[None] | None = None
 
     def live_workers(self, count: int) -> None:
-        """Two tokens per worker, so that none waits for the releaser between two jobs."""
+        """How many the pool has now. Two tokens for each, so that none waits for the releaser between two jobs."""
+        self.workers = count
         self.window = max(SMALLEST_WINDOW, 2 * count)
 
     def next_jobs(self, connection: Connection) -> list[Released]:

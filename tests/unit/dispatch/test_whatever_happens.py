@@ -58,7 +58,8 @@ class World:
         match step:
             case "submit":
                 self.submitted.append(f"p{len(self.submitted)}")
-                await self.d.submit(self.submitted[-1])
+                self.d.release.live_workers(2)  # so that there are lanes
+                await self.d.submit(self.submitted[-1], models=[f"m{len(self.submitted) % 3}"])
             case "take":
                 if len(self.running) < 3 and (taken := await self.d.take(f"w{len(self.running)}")):
                     self.running.append(taken)
