@@ -9,7 +9,7 @@ from typing import Any, Literal
 from limner import logs
 from limner.bus.messages import Claimed, Done, Keep, Reserve
 from limner.enginehost.protocol import RunRequest
-from limner.errors import BadName, LimnerError, Unavailable
+from limner.errors import BadName, LimnerError, Unavailable, UnfitWorker
 from limner.worker.engines.port import Engine, EngineEvent, EngineLost, Named, RunEnded, Wanted
 from limner.worker.events import EventStream, failure
 from limner.worker.files import JobFiles
@@ -34,6 +34,7 @@ class Attempt:
         gateways: Gateways,
         events: EventStream,
         files: JobFiles,
+        resumed: bool = False,
     ) -> None:
         self.job_id = job_id
         self.claimed = claimed
@@ -42,6 +43,8 @@ class Attempt:
         self._gateways = gateways
         self._events = events
         self._files = files
+        self._resumed = resumed
+        self._catalogue = engine.info.digest
         self._stop: Stop | None = None
         self._watched = claimed.watched
 
@@ -102,6 +105,8 @@ class Attempt:
         return answer.names
 
     async def _run(self) -> RunEnded:
+        if not self._resumed:
+            _check_nodes(self.claimed.workflow, self._engine.info.catalogue)
         inputs = await self._files.fetch_inputs()
         request = RunRequest(
             run=self._number,
@@ -114,6 +119,9 @@ class Attempt:
             folder=str(self._files.folder),
             previews=self._watched,
             interrupted=self._stop is not None,
+            job=self.job_id,
+            token=self.claimed.token,
+            resumed=self._resumed,
         )
         ended = await self._engine.run(request, self)
         await self._files.store(ended.files)
@@ -132,7 +140,7 @@ class Attempt:
     def _report(self, ended: RunEnded, *, duration_ms: int) -> Done:
         last = self._events.ended(ended, round(time.time() * 1000))
         outcome = "returned" if ended.outcome == "interrupted" and self._stop == "returned" else ended.outcome
-        failed = outcome == "failed"
+        failed = outcome in ("failed", "unfit")
         return Done(
             id=self.job_id,
             token=self.claimed.token,
@@ -145,6 +153,23 @@ class Attempt:
             models=ended.models,
             last_seq=self._events.last_seq,
             duration_ms=duration_ms,
+            catalogue=self._catalogue,
+        )
+
+
+def _check_nodes(workflow: dict[str, Any], catalogue: dict[str, Any]) -> None:
+    """Raises UnfitWorker where the engine's catalogue, if it has one, lacks a node class of the workflow."""
+    nodes = catalogue.get("nodes")
+    if not nodes:
+        return
+    lacking = {id: node["class_type"] for id, node in workflow.items() if node["class_type"] not in nodes}
+    if lacking:
+        id, class_type = next(iter(lacking.items()))
+        names = ", ".join(sorted(set(lacking.values())))
+        raise UnfitWorker(
+            f"The engine of this worker has no node class {names}.",
+            node={"id": id, "display": id, "parent": None, "real": id},
+            node_type=class_type,
         )
 
 

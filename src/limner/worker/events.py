@@ -7,10 +7,11 @@ from typing import Any
 from limner.bus import subjects
 from limner.bus.messages import Claimed, Live, encode_preview
 from limner.bus.port import Bus
-from limner.errors import LimnerError, Unavailable
+from limner.errors import LimnerError, Unavailable, UnfitWorker
 from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded
 
 ENDS = frozenset({"RunSucceeded", "RunFailed", "RunInterrupted"})
+REFUSAL = ("error", "node_errors")  # what an engine answered to a workflow that it refused, in ComfyUI's words
 Message = list[Any]  # [event name, data], as ComfyUI's history has it
 
 
@@ -69,6 +70,7 @@ class EventStream:
                 names = ("exception_message", "exception_type", "traceback", "current_inputs", "current_outputs")
                 told = {"node_id": _real(end), "node_type": end["node_type"], "executed": list(end["executed"])}
                 told |= {name: end[name] for name in names}
+                told |= {name: said for name, said in end.get("refusal", {}).items() if name in REFUSAL}
                 return self._message("execution_error", end["timestamp_ms"], **told)
 
     def _message(self, name: str, timestamp_ms: int, **data: Any) -> Message:
@@ -76,11 +78,14 @@ class EventStream:
 
 
 def failure(error: LimnerError) -> RunEnded:
-    """An attempt that something outside its nodes ended: a lost engine, a store that does not answer."""
-    node: dict[str, Any] = error.details.get("node", {}) if isinstance(error, EngineLost) else {}
+    """An attempt that something outside its nodes ended: a lost engine, a store that does not answer, a node that the
+    worker lacks.
+    """
+    where = error.details if isinstance(error, EngineLost | UnfitWorker) else {}
+    node: dict[str, Any] = where.get("node", {})
     end = {
         "node": node,
-        "node_type": error.details.get("node_type", ""),
+        "node_type": where.get("node_type", ""),
         "exception_type": type(error).__name__,
         "exception_message": f"{error.message}\n",
         "traceback": [],
@@ -90,7 +95,7 @@ def failure(error: LimnerError) -> RunEnded:
         "code": error.code,
         "retryable": error.retryable,
     }
-    return RunEnded(outcome="failed", end=end)
+    return RunEnded(outcome="unfit" if isinstance(error, UnfitWorker) else "failed", end=end)
 
 
 def _real(end: dict[str, Any]) -> str:

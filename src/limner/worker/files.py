@@ -51,7 +51,7 @@ class JobFiles:
         return paths
 
     def reserved(self, names: list[dict[str, str]]) -> None:
-        """Remembers under which key each reserved name will lie."""
+        """Remembers under which key each reserved name will lie. Without a key its bytes lie there already."""
         for name in names:
             self._keys[name["subfolder"], name["filename"]] = name["key"]
 
@@ -87,6 +87,8 @@ class JobFiles:
 
     async def _store_output(self, path: Path, file: dict[str, str]) -> None:
         key = self._keys[file["subfolder"], file["filename"]]
+        if not key or any(stored["key"] == key and _same_name(stored, file) for stored in self.stored):
+            return
         size = _size(path)
         small = await _read(path) if size <= SMALL_BYTES else None
         digest = hashlib.sha256(small).hexdigest() if small is not None else await asyncio.to_thread(_sha256, path)
@@ -115,12 +117,16 @@ class JobFiles:
         target = folder_of(output, self._claimed.tenant, file["subfolder"]) / file["filename"]
 
         def left_by_an_earlier_attempt(found: Path) -> bool:
-            return source is not None and any(found.samefile(p) for p in source.parent.parent.glob(f"*/{source.name}"))
+            return source is not None and any(found.samefile(p) for p in source.parent.parent.glob("*/*"))
 
         try:
             await asyncio.to_thread(place, source or path, target, replaces=left_by_an_earlier_attempt)
         except OSError as error:
             log.warning("an output could not be put into the readable folder", path=str(target), error=str(error))
+
+
+def _same_name(one: dict[str, Any], other: dict[str, str]) -> bool:
+    return (one["subfolder"], one["filename"]) == (other["subfolder"], other["filename"])
 
 
 async def _read(path: Path) -> bytes:
