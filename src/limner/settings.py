@@ -175,6 +175,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _nats_url(text: str) -> str:
+    if "://" in text and not text.startswith(NATS_SCHEMES):
+        raise ValueError("another scheme")
+    return text
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
@@ -207,6 +213,7 @@ OPTIONS = {
     "comfyui_hang_seconds": "--comfyui-hang",
     "comfyui_free_seconds": "--comfyui-free",
 }
+NATS_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
 JOINED_BY = {"engines": " ", "starts": "\n"}
 
 READERS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -222,6 +229,7 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "output_dir": (_path, "a folder"),
     "pool": (_name, "a name of up to 100 letters, digits, _ and -"),
     "worker_id": (_name, "a name of up to 100 letters, digits, _ and -"),
+    "nats_url": (_nats_url, "the URL of a NATS, such as nats://127.0.0.1:4222"),
     "nats_server": (_path, "the path of a nats-server program"),
     "max_upload_bytes": (_positive, "a number of bytes"),
     "log_format": (_one_of("auto", "json", "text"), "auto, json or text"),
@@ -234,7 +242,8 @@ def _read(name: str, text: str, *, source: str) -> Any:
     try:
         return reader(text)
     except ValueError:
-        raise Misconfigured(f"{source}={text} is not {wanted}") from None
+        shown = re.sub(r"//[^/]*@", "//***@", text)  # no token or password of a URL
+        raise Misconfigured(f"{source}={shown} is not {wanted}") from None
 
 
 def _check(settings: Settings) -> Settings:

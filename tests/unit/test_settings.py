@@ -63,6 +63,7 @@ def test_without_a_data_directory_it_is_the_users_own() -> None:
         ("COMFYUI_TEMP", "maybe"),
         ("WORKER_ID", "a.b"),
         ("POOL", "two words"),
+        ("NATS_URL", "http://127.0.0.1:4222"),
     ],
 )
 def test_a_bad_value_is_named_with_its_setting(name: str, value: str) -> None:

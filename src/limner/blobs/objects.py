@@ -44,7 +44,8 @@ class ObjectStore:
             else:
                 self._store = from_url(url)
         except (BaseError, ValueError, OSError) as error:
-            raise Misconfigured(f"The store {url!r} cannot be opened: {error}") from error
+            reason = str(error).partition("\n")[0]  # the rest is a dump for programmers
+            raise Misconfigured(f"The store {url!r} (LIMNER_STORE_URL) cannot be opened: {reason}") from error
 
     async def put(self, key: str, data: bytes | Path, *, create: bool = False, durable: bool = True) -> None:
         if self._folder is not None:
