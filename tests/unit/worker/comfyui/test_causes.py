@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from limner.worker.engines.comfyui.causes import failed, of_exception, refusal
 from limner.worker.engines.comfyui.inputs import Prepared
 from tests.support.recordings import recording
+from tests.support.workflows import json_values
 
+DATA = ("node_id", "node_type", "exception_type", "exception_message", "traceback", "current_inputs", "timestamp")
+FAULTS = st.dictionaries(st.sampled_from(["type", "message", "details", "extra_info"]), json_values)
+ERRORS = st.fixed_dictionaries({"errors": st.lists(json_values | FAULTS)}, optional={"class_type": json_values})
 GRAPH = {"1": {"class_type": "NoSuchNode", "inputs": {}}, "6": {"class_type": "EmptyImage", "inputs": {}}}
 
 
@@ -286,6 +292,7 @@ def test_odd_and_huge_data_still_make_an_end_that_can_be_kept() -> None:
             "exception_message": "x" * 100_000,
             "traceback": ["line"] * 500,
             "current_inputs": {"image": ["y" * 100_000, float("nan"), 3], "odd": "\udcff"},
+            "timestamp": float("inf"),
             "current_outputs": "none",
             "executed": [1, "2"],
         }
@@ -294,3 +301,26 @@ def test_odd_and_huge_data_still_make_an_end_that_can_be_kept() -> None:
     assert len(run.end["traceback"]) == 100
     assert run.end["current_inputs"]["image"][1:] == [None, 3]
     assert len(json.dumps(run.end, allow_nan=False, ensure_ascii=False).encode()) < 50_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from([200, 400, 404, 413, 500]),
+    json_values
+    | st.fixed_dictionaries(
+        {"error": json_values},
+        optional={"node_errors": st.dictionaries(st.sampled_from(["1", "6", "x"]), json_values | ERRORS)},
+    ),
+)
+def test_whatever_an_answer_holds_it_is_some_end_that_can_be_kept(status: int, body: Any) -> None:
+    run = refusal(status, body, GRAPH)
+    assert run.outcome in ("failed", "unfit")
+    assert run.end["exception_message"].strip()
+    json.dumps(run.end, allow_nan=False, ensure_ascii=False).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(DATA), json_values))
+def test_whatever_a_failure_holds_it_is_some_end_that_can_be_kept(data: dict[str, Any]) -> None:
+    run = failed(data)
+    json.dumps(run.end, allow_nan=False, ensure_ascii=False).encode()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from limner.worker.engines.comfyui.history import ended, ending_of
 from tests.support.recordings import history, recording
+from tests.support.workflows import json_values
 
 FAILED = "00000000-0000-4000-8000-000000000020"
 INTERRUPTED = "00000000-0000-4000-8000-000000000021"
@@ -110,6 +114,25 @@ def test_what_no_database_holds_is_mended() -> None:
     assert outputs["7"]["text"] == ["half ?"]
     assert outputs["7"]["number"] == [None, 1.5]
     assert str(outputs["7"]["deep"]).count("[") < 64
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    json_values,
+    st.fixed_dictionaries(
+        {}, optional={"outputs": st.dictionaries(st.text(max_size=3), json_values), "meta": json_values}
+    ),
+    st.lists(
+        st.tuples(st.sampled_from(["execution_success", "execution_error", "execution_interrupted"]), json_values)
+    ),
+)
+def test_whatever_an_entry_holds_it_is_some_end_that_can_be_kept(
+    status: Any, entry: dict[str, Any], messages: list[Any]
+) -> None:
+    told = {"status_str": status, "messages": [list(each) for each in messages]}
+    for ending in (ending_of({**entry, "status": status}), ending_of({**entry, "status": told})):
+        run = ended(ending, outputs=ending.outputs, files=[])
+        json.dumps([run.end, run.outputs, run.meta], allow_nan=False, ensure_ascii=False).encode()
 
 
 def _nested(depth: int) -> Any:

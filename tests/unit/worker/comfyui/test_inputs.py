@@ -61,6 +61,9 @@ def digest(data: bytes, tenant: str = "default") -> str:
         ("clipspace/mask [1].png [temp]", "mask [1].png"),
         ("Größe 100% ü.png", "Größe 100% ü.png"),
         ("noext", "noext"),
+        ('what "is": this?.png', "what _is__ this_.png"),
+        ("dots...", "dots"),
+        ("...", "file"),
     ],
 )
 async def test_a_file_lies_in_a_folder_of_its_bytes_under_its_own_name(

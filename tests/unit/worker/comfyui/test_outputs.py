@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from limner.errors import Unavailable
+from limner.services.names import plain
 from limner.worker.engines.comfyui.client import Refused, Unreachable
 from limner.worker.engines.comfyui.history import Ending
 from limner.worker.engines.comfyui.inputs import Prepared
 from limner.worker.engines.comfyui.outputs import Outputs
 from tests.support.recordings import history, recording
+from tests.support.workflows import json_values
 from tests.unit.worker.comfyui.fakes import Instance, RecordingSink, digits, request
 
 NODE = {"id": "9", "display": "9", "parent": None, "real": "9"}
@@ -296,3 +302,32 @@ async def test_a_recorded_run_with_an_upload_a_mask_and_a_preview(tmp_path: Path
     assert outputs["2"] == entry["outputs"]["2"]
     assert outputs["4"]["images"][0]["filename"] == entry["outputs"]["4"]["images"][0]["filename"]
     assert len({each["path"] for each in files}) == len(files)
+
+
+FILES = st.fixed_dictionaries(
+    {"filename": st.sampled_from(["a.png", "x/b.glb", "c.mp4 [temp]", "..", "/"]) | json_values},
+    optional={
+        "subfolder": st.sampled_from(["", "s", "\\\\host\\d", "../.."]) | json_values,
+        "type": st.sampled_from(["output", "temp", "input"]) | json_values,
+        "workflow": st.sampled_from(["a.png"]) | json_values,
+        "fullpath": json_values,
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(["images", "result", "text"]), st.lists(json_values | FILES) | json_values))
+async def test_whatever_a_node_shows_its_files_are_kept_and_the_rest_stays(ui: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), Generous())
+        shown, files = await run.take(ui)
+        assert list(shown) == list(ui)
+        json.dumps(shown, allow_nan=False, ensure_ascii=False).encode()
+        assert all(plain(name) and ".." not in name.split("/") for name in files)
+
+
+class Generous(Instance):
+    """Has every file that it is asked for."""
+
+    async def download(self, filename: str, subfolder: str, type: str, target: Path) -> int:
+        return target.write_bytes(filename.encode())

@@ -124,8 +124,9 @@ def failed(
     models: Sequence[str] = (),
 ) -> RunEnded:
     """The end of a run that failed, from the data of `execution_error`; `data` may be empty, where nobody told why."""
+    data = sound(dict(data))
     cause = of_exception(data)
-    end = {
+    end: dict[str, Any] = {
         **when(data),
         "node": node_ref(str(data.get("node_id") or "")),
         "node_type": str(data.get("node_type") or ""),
@@ -140,7 +141,7 @@ def failed(
     }
     return RunEnded(
         outcome="unfit" if cause.unfit else "failed",
-        end=sound(end),
+        end=end,
         outputs=outputs or {},
         meta=meta or {},
         files=files or [],

@@ -124,7 +124,7 @@ def _named_by(value: dict[str, Any]) -> Iterator[Told]:
     name, mark = split_mark(filename)
     folder, name = _split(name)
     kind = mark or kind or "output"
-    if not name or kind not in FOLDERS:
+    if name in ("", ".", "..") or kind not in FOLDERS:
         return
     subfolder = posixpath.join(subfolder, folder) if folder else subfolder
     told = Told(type=kind, subfolder=subfolder, filename=name, sure="type" in value or "subfolder" in value)

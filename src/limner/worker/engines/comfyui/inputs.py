@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import tempfile
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -30,6 +31,8 @@ KEPT_BYTES = 1024 * 1024 * 1024
 SMALL_BYTES = 4 * 1024 * 1024  # up to this a file is hashed without a thread
 DIGITS = 32
 LONGEST_TAIL = 200  # bytes
+UNFIT = re.compile(r'[<>:"|?*\x00-\x1f]')
+"""What no name on Windows holds, where an instance may well run."""
 TRIES = 3
 PAUSE_SECONDS = 0.3
 
@@ -194,6 +197,7 @@ async def _place(tenant: str, reference: str, path: Path, *, flat: bool) -> Plac
     """Where an input file goes. `flat`: right into the input folder, where every loader looks."""
     name, _ = split_mark(reference.replace("\\", "/"))
     folder, _, name = name.rpartition("/")
+    name = UNFIT.sub("_", name).rstrip(". ") or "file"
     small = _size(path) <= SMALL_BYTES
     digest = _digest(tenant, path) if small else await asyncio.to_thread(_digest, tenant, path)
     if flat:

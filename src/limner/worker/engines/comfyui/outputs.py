@@ -32,7 +32,7 @@ AT_ONCE = 4
 SMALL_BYTES = 4 * 1024 * 1024  # up to this a file is hashed without a thread
 TEMP_DIGITS = 16
 
-NO_FILE = frozenset({400, 403, 404})
+NO_FILE = frozenset({400, 403})
 """What /view answers for a name that leaves its folder, or is none."""
 
 
