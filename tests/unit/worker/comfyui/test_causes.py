@@ -269,6 +269,8 @@ def test_a_broken_model_file_may_be_whole_on_another_worker(message: str) -> Non
         ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied (77x768 and 2048x640)"),
         ("FileNotFoundError", "[Errno 2] No such file or directory: '/home/me/prompts.txt'"),
         ("KeyError", "'samples'"),
+        ("Exception", "Polling failed: 429 RESOURCE_EXHAUSTED, the quota of your key is used up"),
+        ("ValueError", "doesn't exist " * 100_000),
     ],
 )
 def test_other_exceptions_are_the_workflows_own(kind: str, message: str) -> None:

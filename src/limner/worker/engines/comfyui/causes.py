@@ -32,13 +32,13 @@ OUT_OF_MEMORY = re.compile(
     r"""out[ _]of[ _](device[ _]|gpu[ _]|video[ _]|host[ _])?memory | \bOutOfMemoryError\b | \b_?(Array)?MemoryError\b
     | Allocation[ ]on[ ]device | would[ ]exceed[ ]allowed[ ]memory | NVML_SUCCESS[ ]==[ ]r[ ]INTERNAL[ ]ASSERT
     | _STATUS_ALLOC_FAILED | _STATUS_INTERNAL_ERROR_(DEVICE|HOST)_ALLOCATION_FAILED | (cuda|hip)ErrorMemoryAllocation
-    | HSA_STATUS_ERROR_OUT_OF_RESOURCES | UR_RESULT_ERROR_OUT_OF_RESOURCES | RESOURCE_EXHAUSTED
+    | HSA_STATUS_ERROR_OUT_OF_RESOURCES | UR_RESULT_ERROR_OUT_OF_RESOURCES
     | DefaultCPUAllocator | not[ ]enough[ ](GPU[ ]video[ ])?memory | insufficient[ ]memory | Cannot[ ]allocate[ ]memory
     | Invalid[ ]buffer[ ]size | Failed[ ]to[ ]allocate[ ]memory | Unable[ ]to[ ]allocate[ ][\d.]+[ ][KMGT]iB
     | paging[ ]file[ ]is[ ]too[ ]small""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Of torch on CUDA, ROCm, MPS, XPU, DirectML and CPUs, of numpy, ONNX, JAX and of the operating systems."""
+"""Of torch on CUDA, ROCm, MPS, XPU, DirectML and CPUs, of numpy, ONNX and of the operating systems."""
 
 SICK = re.compile(
     r"""illegal[ ](memory[ ]access|address|instruction)[ ]was | illegal[ ]memory[ ]access | device-side[ ]assert[ ]trig
@@ -101,7 +101,7 @@ class Cause:
 
 def of_exception(data: Mapping[str, Any]) -> Cause:
     """The cause of a failed run, from the data of `execution_error`; empty data tells none."""
-    kind, message = str(data.get("exception_type") or ""), str(data.get("exception_message") or "")
+    kind, message = (_cut(data.get(name) or "") for name in ("exception_type", "exception_message"))
     if OUT_OF_MEMORY.search(f"{kind}: {message}"):
         return Cause(code=OutOfMemory.code, retryable=True)
     if SICK.search(message):
