@@ -163,7 +163,7 @@ def refusal(
         kind = WorkflowRefused if status == 413 else Unavailable
         return _refused(kind, _in_words(status, told, error))
     node_errors = _node_errors_of(told)
-    unfit = _is_unknown_class(error) or {fault.get("type") for fault in faults_of(node_errors)} == {NOT_IN_LIST}
+    unfit = _is_unknown_class(error) or {str(fault.get("type")) for fault in faults_of(node_errors)} == {NOT_IN_LIST}
     node = next(iter(node_errors), "") or _blamed(error)
     class_type = _object(workflow.get(node)).get("class_type")
     return _refused(
