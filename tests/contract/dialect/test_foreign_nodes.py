@@ -1,0 +1,81 @@
+"""A gateway whose workers drive ComfyUIs: nodes are shown and checked fast, and files of their loaders go along."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from limner.bus.messages import CatalogueOffer
+from limner.graph.catalogue import Catalogue
+from limner.graph.object_info import catalogue_of
+from tests.contract.dialect.stack import Stack, picture_workflow
+from tests.support import comfyui_nodes
+from tests.support.comfyui_nodes import MODELS
+
+NAMES = [f"a folder/a model with a longer name {number:05}.safetensors" for number in range(3_000)]
+
+LOADER = {
+    "input": {"required": {"file": [["theirs.txt"], {}], "lora_name": [["None", *NAMES], {}]}},
+    "output": ["STRING"],
+    "output_name": [],
+    "output_node": True,
+    "python_module": "custom_nodes.pack",
+    "display_name": None,
+    "search_aliases": ["x"],
+}
+
+
+def large() -> Catalogue:
+    """2,000 classes, a tenth of which offer 3,000 files, and ComfyUI's own."""
+    shown: dict[str, Any] = {**comfyui_nodes.core(), "PackLoader": LOADER}
+    for number in range(2_000):
+        shown[f"Pack{number}"] = LOADER if number % 10 == 0 else shown["KSampler"]
+    return catalogue_of(shown, {**MODELS, "loras": NAMES})
+
+
+async def offer(gateway: Stack, catalogue: Catalogue) -> None:
+    told = CatalogueOffer(worker="w", pool="default", digest=catalogue.digest, catalogue=catalogue.to_json())
+    answer = await gateway.services.catalogues.offer(told)
+    assert answer.ok, answer.reason
+
+
+async def test_files_that_a_packs_loader_names_go_with_the_job(gateway: Stack) -> None:
+    await offer(gateway, catalogue_of({**comfyui_nodes.core(), "PackLoader": LOADER}, MODELS))
+    await gateway.http.post("/upload/image", files={"image": ("mine.txt", b"words")})
+    for name, inputs in (("mine.txt", ["mine.txt"]), ("theirs.txt", []), ("unknown.txt", [])):
+        workflow = {"1": {"class_type": "PackLoader", "inputs": {"file": name, "lora_name": "any"}}}
+        await gateway.post(workflow)
+        job, claimed = await gateway.claim()
+        assert [each["reference"] for each in claimed.inputs] == inputs
+        await gateway.done(job, claimed, outcome="succeeded")
+
+
+async def test_a_packs_class_is_shown_as_its_comfyui_shows_it(gateway: Stack) -> None:
+    await offer(gateway, catalogue_of({"PackLoader": LOADER}, {"loras": NAMES}))
+    told = (await gateway.http.get("/object_info")).json()["PackLoader"]
+    assert told["input"] == LOADER["input"]
+    assert (told["search_aliases"], told["output_name"], told["display_name"]) == (["x"], ["STRING"], None)
+    assert (await gateway.http.get("/models/loras")).json() == NAMES
+    assert (await gateway.http.get("/object_info/PackLoader")).json() == {"PackLoader": told}
+
+
+async def test_a_prompt_is_taken_as_fast_with_thousands_of_nodes_and_models(gateway: Stack) -> None:
+    await gateway.post(picture_workflow())
+    few = await seconds(gateway)
+    catalogue = large()
+    await offer(gateway, catalogue)
+    assert await gateway.services.catalogues.current() == catalogue
+    await gateway.post(picture_workflow())  # the first one after a change reads the catalogue
+    many = await seconds(gateway)
+    assert many < 3 * few + 0.01
+
+
+async def seconds(gateway: Stack) -> float:
+    """What a prompt takes of the processor."""
+    taken = []
+    for _ in range(20):
+        start = time.process_time()
+        await gateway.post(picture_workflow())
+        taken.append(time.process_time() - start)
+    return statistics.median(taken)
