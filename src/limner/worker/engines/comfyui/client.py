@@ -118,6 +118,11 @@ class ComfyClient:
         entry = found.get(prompt_id) if isinstance(found, dict) else None
         return entry if isinstance(entry, dict) else None
 
+    async def recent(self, most: int) -> dict[str, dict[str, Any]]:
+        """The entries of the prompts that ended last, by their ids."""
+        found = await self._get(f"/history?max_items={most}", ANSWER_SECONDS)
+        return {key: entry for key, entry in _object(found, "/history").items() if isinstance(entry, dict)}
+
     async def forget(self, prompt_id: str) -> None:
         """Takes a prompt out of the history."""
         await self._post("/history", {"delete": [prompt_id]})

@@ -39,7 +39,12 @@ class Worded:
     text: str
 
 
-Message: TypeAlias = Said | Pictured | Worded
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """No frame: here the socket was broken, and something may have been missed."""
+
+
+Message: TypeAlias = Said | Pictured | Worded | Gap
 
 
 def parse(raw: str | bytes) -> Message | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from limner.worker.engines.comfyui.frames import Message, Pictured, Said, Worded
+from limner.worker.engines.comfyui.history import Ending, ending_of
 from limner.worker.engines.comfyui.values import sound
 from limner.worker.engines.port import EngineEvent
 
@@ -38,6 +39,7 @@ class Reading:
         self.moves = 0
         self.end: tuple[str, dict[str, Any]] | None = None
         self.current: Ref | None = None  # the node that began last
+        self._outputs: dict[str, dict[str, Any]] = {}
         self._refs: dict[str, Ref] = {}
         self._running: dict[str, Ref] = {}  # began, and did not finish yet
         self._known: set[str] = set()  # nodes that began or finished
@@ -68,6 +70,15 @@ class Reading:
         """The run succeeded: so did every node that began."""
         for node in list(self._running.values()):
             yield from self._finished(node)
+
+    def ending(self) -> Ending | None:
+        """How the prompt ended, as far as it was heard; None where the end was not."""
+        if self.end is None:
+            return None
+        name, data = self.end
+        status = {"status_str": "success" if name == "execution_success" else "error", "messages": [[name, data]]}
+        meta = {node: _meta(self.ref(node)) for node in self._outputs}
+        return ending_of({"outputs": self._outputs, "status": status, "meta": meta})
 
     def ref(self, node_id: str) -> Ref:
         """What is known of a node."""
@@ -184,6 +195,7 @@ class Reading:
         if node_id is None or not isinstance(ui, dict):
             return
         node = self._learn(_text(node_id), display=data.get("display_node"))
+        self._outputs[node["id"]] = ui
         yield _event("NodeOutput", node=node, ui=ui, cached=node["id"] not in self._known)
 
     def _pictured(self, message: Pictured) -> Iterator[EngineEvent]:
@@ -224,6 +236,16 @@ class Reading:
 
 def _event(kind: str, **data: Any) -> EngineEvent:
     return EngineEvent(kind=kind, data=data)
+
+
+def _meta(node: Ref) -> dict[str, Any]:
+    """A node as history names it."""
+    return {
+        "node_id": node["id"],
+        "display_node": node["display"],
+        "parent_node": node["parent"],
+        "real_node_id": node["real"],
+    }
 
 
 def _timestamp(data: Mapping[str, Any]) -> int:

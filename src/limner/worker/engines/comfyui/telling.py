@@ -1,0 +1,74 @@
+"""What a run tells, on its way to the sink: files fetched, and the caller's own file names put back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from limner import logs
+from limner.errors import Unavailable
+from limner.worker.engines.comfyui.client import Refused, Unreachable
+from limner.worker.engines.comfyui.history import Ending
+from limner.worker.engines.comfyui.inputs import Prepared
+from limner.worker.engines.comfyui.outputs import Outputs
+from limner.worker.engines.port import EngineEvent, Sink
+
+log = logs.get("comfyui")
+
+WORDS = frozenset({"TextShown", "PackEvent"})
+"""Events that may name an input file by the name that only the instance gives it."""
+
+
+class Telling:
+    """Raises what the sink raises."""
+
+    def __init__(self, sink: Sink, outputs: Outputs, prepared: Prepared) -> None:
+        self._sink = sink
+        self._outputs = outputs
+        self._prepared = prepared
+        self._shown: set[str] = set()  # nodes whose output was told
+        self._postponed = False
+
+    async def tell(self, event: EngineEvent) -> None:
+        """Passes an event on. A file that cannot be had now is fetched when the run has ended."""
+        if event.kind == "NodeOutput":
+            try:
+                ui, files = await self._outputs.take(event.data["node"], event.data["ui"])
+            except Unreachable as error:
+                log.warning("a node's files are fetched later", error=error.message)
+                self._postponed = True
+                return
+            self._shown.add(event.data["node"]["id"])
+            event = replace(event, data=event.data | {"ui": ui}, files=files)
+        elif event.kind in WORDS:
+            event = replace(event, data=self._prepared.restore(event.data))
+        await self._sink.event(event)
+
+    async def settle(self, ending: Ending, *, missed: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+        """(the outputs as kept, files of them that were in no event). `missed`: some events were not heard.
+
+        What was not told yet is told then. Of a run that did not succeed, what cannot be had is left out.
+        """
+        if ending.outcome == "interrupted":  # who stops a run does not wait for its files
+            ending = self._only_shown(ending)
+        try:
+            outputs, files = await self._outputs.settle(ending)
+        except (Unreachable, Refused, Unavailable) as error:
+            if ending.outcome == "succeeded":
+                raise
+            log.warning("not all that a failed run made can be had", error=error.message)
+            outputs, files = await self._outputs.settle(self._only_shown(ending))
+        if not missed and not self._postponed:
+            return outputs, files
+        for node in [node for node in outputs if node not in self._shown]:
+            await self._sink.event(self._late(ending, node, outputs[node], files))
+            files = []
+        return outputs, files
+
+    def _only_shown(self, ending: Ending) -> Ending:
+        return replace(ending, outputs={node: ui for node, ui in ending.outputs.items() if node in self._shown})
+
+    def _late(self, ending: Ending, node: str, ui: dict[str, Any], files: list[dict[str, str]]) -> EngineEvent:
+        meta = ending.meta[node]
+        ref = {"id": node, "display": meta["display_node"], "parent": meta["parent_node"], "real": meta["real_node_id"]}
+        return EngineEvent(kind="NodeOutput", data={"node": ref, "ui": ui, "cached": False}, files=files)
