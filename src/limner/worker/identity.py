@@ -43,13 +43,14 @@ class Identity:
         """Looks who was here before, and whether it comes again. Raises Misconfigured when it does."""
         before = await self._shown()
         self._looked.set()
-        end = time.monotonic() + WATCH_SECONDS
-        while before and time.monotonic() < end:
+        end: float | None = None  # its time begins once we have been shown
+        while before and (end is None or time.monotonic() < end):
             await asyncio.sleep(LOOK_SECONDS)
-            if await self._shown() == before:
-                raise Misconfigured(
-                    f"another worker runs as {self._worker!r}: each needs a LIMNER_WORKER_ID of its own"
-                )
+            shown = await self._shown()
+            if shown == self.incarnation:
+                end = end or time.monotonic() + WATCH_SECONDS
+            elif shown == before and end is not None:
+                raise Misconfigured(f"another worker runs as {self._worker!r}: each needs a LIMNER_WORKER_ID of its own")
         self._alone.set()
 
     async def _shown(self) -> str:

@@ -16,10 +16,12 @@ from limner.bus.messages import (
     Claimed,
     Control,
     Done,
+    Keep,
     Live,
     Message,
     Reserve,
     Reserved,
+    Resumed,
     Settled,
     Token,
 )
@@ -87,19 +89,23 @@ class FakeEngine:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.info = EngineInfo()
+        self.told = INFO  # what it says of itself once it is up
         self.alive = False
         self.starts = 0
         self.accepted_runs = 0
         self.calls: list[str] = []
         self.requests: list[RunRequest] = []
         self.retryable = True
+        self.starts_well = True
         self.running = asyncio.Event()
         self.interrupted = asyncio.Event()
         self.resumes = False
 
     async def start(self) -> None:
         self.starts += 1
-        self.alive, self.info = True, INFO
+        if not self.starts_well:
+            raise EngineLost("it is not there")
+        self.alive, self.info = True, self.told
 
     async def run(self, request: RunRequest, sink: Sink) -> RunEnded:
         self.requests.append(request)
@@ -134,6 +140,7 @@ class Stage:
     """A gateway's answers, one worker, and what came out."""
 
     def __init__(self, folder: Path) -> None:
+        self.now = 1000.0
         self.bus = MemoryBus()
         self.blobs = MemoryStore()
         self.engine = FakeEngine(succeed)
@@ -142,7 +149,10 @@ class Stage:
             bus=self.bus,
             blobs=self.blobs,
             engine=self.engine,
+            clock=lambda: self.now,
         )
+        self.held: list[dict[str, object]] = []  # what the worker had before, for its Resume
+        self.resumes = 0
         self.claims: list[Claim] = []
         self.done: asyncio.Queue[Done] = asyncio.Queue()
         self.offers: asyncio.Queue[CatalogueOffer] = asyncio.Queue()
@@ -151,9 +161,10 @@ class Stage:
             ok=True, token="t1", attempt=1, tenant="default", prompt_id="p", client_id="c", workflow={}, outputs=["2"]
         )
         self.output = folder / "output"
-        self.faults: list[str] = []  # answers to leave out: "claim", "done", "reserve"
+        self.faults: list[str] = []  # answers to leave out: "claim", "done", "reserve", "resume"
         self.early: list[Control] = []  # what reaches the worker before the answer to its claim
         self.reserves = 0
+        self.kept_key: str | None = "t/default/jobs/job/t1/1f.png"
         self.settled = Settled(ok=True)
         self.task: asyncio.Task[None] | None = None
 
@@ -161,6 +172,8 @@ class Stage:
         await self.bus.serve(subjects.CLAIM, subjects.GATEWAYS, self._on_claim)
         await self.bus.serve(subjects.DONE, subjects.GATEWAYS, self._on_done)
         await self.bus.serve(subjects.RESERVE, subjects.GATEWAYS, self._on_reserve)
+        await self.bus.serve(subjects.KEEP, subjects.GATEWAYS, self._on_keep)
+        await self.bus.serve(subjects.RESUME, subjects.GATEWAYS, self._on_resume)
         await self.bus.serve(subjects.CATALOGUE, subjects.GATEWAYS, self._on_offer)
         await self.bus.subscribe("limner.ev.>", self._on_event)
         self.task = asyncio.create_task(self.worker.run())
@@ -170,8 +183,16 @@ class Stage:
         await self.worker.drain()
         await asyncio.wait_for(self.task, 10)
 
-    async def submit(self, job: str = "job") -> None:
-        await self.bus.publish_token("default", "any", Token(id=job, epoch=0))
+    async def submit(self, job: str = "job", lane: str = "any") -> None:
+        await self.bus.publish_token("default", lane, Token(id=job, epoch=0))
+
+    async def hold(self, job: str = "job") -> str:
+        """Delivers a job's token to an earlier life of the worker; the delivery's id."""
+        await self.submit(job)
+        delivery = await self.bus.pull("default", ())
+        assert delivery is not None
+        self.held.append({"id": job, "epoch": 0, "delivery": delivery.id})
+        return delivery.id
 
     async def ended(self) -> Done:
         async with asyncio.timeout(10):
@@ -208,6 +229,18 @@ class Stage:
             "key": "t/default/jobs/job/t1/0.png",
         }
         return self._answer("reserve", Reserved(ok=True, names=[name]))
+
+    async def _on_keep(self, body: bytes) -> Message:
+        asked = Keep.decode(body)
+        names = [
+            {"filename": f"kept {file['filename']}", "subfolder": file["subfolder"], "key": self.kept_key}
+            for file in asked.files
+        ]
+        return Reserved(ok=True, names=names) if self.kept_key is not None else Reserved(ok=False, reason="a bad name")
+
+    async def _on_resume(self, body: bytes) -> Message:
+        self.resumes += 1
+        return self._answer("resume", Resumed(ok=True, jobs=self.held))
 
     async def _on_offer(self, body: bytes) -> Message:
         offer = CatalogueOffer.decode(body)
