@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine import TOY, machine
+from tests.support.machine import TOY, Machine, machine
 from tests.support.nats import NatsServer
 from tests.support.tree import eventually, free_port
 
@@ -33,13 +33,18 @@ def output(log: Path) -> str:
     return eventually(lambda: log.read_text() if log.exists() else "", seconds=40, what="the toy's output")
 
 
+def until_it_works(limner: Machine) -> None:
+    """It is on the bus, where nobody answers here."""
+    eventually(lambda: "no gateway answers" in limner.told(), seconds=40, what="it asks for its work")
+
+
 def engines(*ports: int) -> list[str]:
     return [word for port in ports for word in ("--engine", f"comfyui=http://127.0.0.1:{port}")]
 
 
 def test_one_engine_is_driven_by_the_process_itself(tmp_path: Path, nats: NatsServer) -> None:
     with machine(tmp_path / "data", *engines(free_port()), LIMNER_NATS_URL=nats.url) as limner:
-        eventually(lambda: "did not start" in limner.told(), seconds=40, what="it looks for its ComfyUI")
+        until_it_works(limner)
         assert len(limner.family()) == 1
         assert limner.end(signal.SIGINT) == 0
 
@@ -83,11 +88,24 @@ def test_two_machines_cannot_drive_under_one_name(tmp_path: Path, nats: NatsServ
     """One data directory, one name: the second says so and ends, the first goes on."""
     port = free_port()
     with machine(tmp_path / "data", *engines(port), LIMNER_NATS_URL=nats.url) as first:
-        eventually(lambda: "did not start" in first.told(), seconds=40, what="it looks for its ComfyUI")
+        until_it_works(first)
         more = [*engines(port), "--engine", "own"]  # a parent of two: its child's exit code becomes its own
         with machine(tmp_path / "data", *more, LIMNER_NATS_URL=nats.url) as second:
             assert second.process.wait(60) == 2
         assert "another worker runs as" in first.told()
+        assert first.end(signal.SIGINT) == 0
+
+
+@pytest.mark.slow  # found out by heartbeats
+def test_a_second_supervisor_of_a_comfyui_says_so_and_ends(tmp_path: Path, nats: NatsServer) -> None:
+    """Each has a data directory of its own, as on two machines that reach one ComfyUI."""
+    port = free_port()
+    with machine(tmp_path / "one", *engines(port), LIMNER_NATS_URL=nats.url) as first:
+        until_it_works(first)
+        with machine(tmp_path / "two", *engines(port), LIMNER_NATS_URL=nats.url) as second:
+            assert second.process.wait(60) == 2
+            assert "LIMNER_WORKER_ID" in second.told().splitlines()[-1]
+        assert first.process.poll() is None
         assert first.end(signal.SIGINT) == 0
 
 
