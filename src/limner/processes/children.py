@@ -11,6 +11,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from limner import logs
 from limner.processes.logfile import LogFile
@@ -128,13 +129,19 @@ class Child:
                 self.gave_up.set()
                 return
             pause = self._pauses.first if time.monotonic() - began > self._pauses.steady else pause
-            if self._asked:
-                log.info("a process was stopped to be started again", process=self.name, pause_seconds=pause)
-            else:
-                log.warning("a process ended; it is started again", process=self.name, ended=ended, pause_seconds=pause)
+            self._tell(ended, pause)
             self._asked = False
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._pauses.longest)
+
+    def _tell(self, ended: str, pause: float) -> None:
+        told: dict[str, Any] = {"process": self.name, "ended": ended, "pause_seconds": pause}
+        if self._log_file is not None:
+            told["log_file"] = str(self._log_file.path)
+        if self._asked:
+            log.info("a process was stopped to be started again", **told)
+        else:
+            log.warning("a process ended; it is started again", **told)
 
     async def _run_once(self) -> int:
         """Children get their own session: a Ctrl-C at the terminal is for the parent, which stops them in order."""

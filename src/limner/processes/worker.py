@@ -46,7 +46,7 @@ async def work(settings: Settings, engine: Chosen, *, restart_fd: int | None = N
             settings.nats_url, name=config.id, inbox_prefix=f"_INBOX.{config.id}", wait_seconds=0.5
         )
         try:
-            await _serve(settings, config, bus, _ask_by(restart_fd), engine)
+            await _serve(settings, config, bus, ask_by(restart_fd), engine)
         finally:
             await bus.close()
 
@@ -57,7 +57,7 @@ async def _serve(
     def on_info(info: EngineInfo) -> None:
         worker.engine_changed(info)
 
-    engine = _engine(chosen, settings, config.id, on_info, ask_restart)
+    engine = engine_of(chosen, settings, config.id, on_info, ask_restart)
     worker = Worker(config=config, bus=bus, blobs=ObjectStore(settings.store_url), engine=engine)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
@@ -66,13 +66,14 @@ async def _serve(
     await worker.run()
 
 
-def _engine(
+def engine_of(
     chosen: Chosen,
     settings: Settings,
     worker_id: str,
     on_info: Callable[[EngineInfo], None],
     ask_restart: Callable[[], None] | None,
 ) -> Engine:
+    """The adapter of a chosen engine, set as the settings say."""
     if chosen.address is None:
         return OwnEngine(engine_command(settings.models), on_info=on_info)
     from limner.worker.engines.comfyui.adapter import ComfyConfig, ComfyEngine
@@ -86,7 +87,7 @@ def _engine(
     return ComfyEngine(chosen.address, config, on_info=on_info, ask_restart=ask_restart)
 
 
-def _ask_by(restart_fd: int | None) -> Callable[[], None] | None:
+def ask_by(restart_fd: int | None) -> Callable[[], None] | None:
     """How the parent is asked to start our ComfyUI again; None where it is not the parent's."""
     if restart_fd is None:
         return None
