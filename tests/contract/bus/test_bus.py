@@ -169,6 +169,15 @@ async def test_a_token_given_back_comes_again_under_another_id(bus: Bus) -> None
     assert second.id != first.id
 
 
+async def test_a_token_given_back_for_later_comes_no_sooner(bus: Bus) -> None:
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    began = time.monotonic()
+    await (await pull(bus)).nak(0.5)
+    assert await bus.pull(POOL, ("any",)) is None
+    assert (await pull_eventually(bus)).token.id == "j"
+    assert time.monotonic() - began >= 0.5
+
+
 async def test_a_delivery_is_restored_from_its_id(bus: Bus, elsewhere: Bus) -> None:
     """What a process that was started again needs, to go on with what it held."""
     await bus.publish_token(POOL, "warm", Token(id="j", epoch=2))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from limner.bus.jetstream import JetStreamBus
 from limner.bus.jetstream.pulling import Pulling
@@ -257,6 +258,24 @@ async def test_without_the_token_there_is_no_connection(server: NatsServer) -> N
     bus = await JetStreamBus.connect(server.url.replace("test-token", "wrong"), name="stranger", wait_seconds=0.3)
     assert not bus.connected
     await bus.close()
+
+
+async def test_a_token_that_its_lane_does_not_know_of_yet_is_found(
+    bus: JetStreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JetStream tells a lane of a token a moment after it has told the publisher that the token is stored."""
+    await bus.publish_token(POOL, "any", Token(id="j", epoch=0))
+    ask, asked = Pulling.pull_lane, 0
+
+    async def too_early(pulling: Pulling, lane: str) -> Msg | None:
+        nonlocal asked
+        asked += 1
+        return None if asked == 1 else await ask(pulling, lane)
+
+    monkeypatch.setattr(Pulling, "pull_lane", too_early)
+    assert await bus.pull(POOL, ("any",)) is not None
+    assert await bus.pull(POOL, ("any",)) is None
+    assert asked == 3, "a token that a worker holds is no reason to ask again"
 
 
 async def test_a_lane_that_expired_is_read_as_empty_until_it_is_made_again(bus: JetStreamBus) -> None:

@@ -42,7 +42,7 @@ class Pulling:
         for lane in lanes:
             if message := await self.pull_lane(lane):
                 return message
-        for lane in await self._others(lanes):
+        for lane in await self._promising(lanes):
             if message := await self.pull_lane(lane):
                 return message
         return None
@@ -62,23 +62,25 @@ class Pulling:
             except nats.errors.Error as error:
                 raise Unavailable(f"No token came from lane {lane}: {words(error)}") from error
 
-    async def _others(self, lanes: Sequence[str]) -> list[str]:
-        """Lanes with tokens beside the given ones, that of the token that waits longest first.
+    async def _promising(self, lanes: Sequence[str]) -> list[str]:
+        """Lanes that may have a token: first of the given ones, then that of the token that waits longest first.
 
-        Where all of a lane's tokens are with workers, one may still be there for the second time: it comes first.
+        A lane learns of a new token a moment after that was stored, so one that had nothing is asked again where
+        there is one by now. Where all of another lane's tokens are with workers, one of them may be there for the
+        second time: such lanes come before the rest.
         """
         found: dict[str, list[int]] = {}
         for number, lane in await self._tokens():
-            if lane not in lanes:
-                found.setdefault(lane, []).append(number)
-        if len(found) < 2:
+            found.setdefault(lane, []).append(number)
+        if len(found) == 1 and not found.keys() & set(lanes):
             return list(found)
         taken = await asyncio.gather(*(self._taken(lane) for lane in found))
         waits_since = {
             lane: next((number for number in numbers if number > last), 0)
             for (lane, numbers), last in zip(found.items(), taken, strict=True)
         }
-        return sorted(found, key=waits_since.__getitem__)
+        again = [lane for lane in lanes if waits_since.get(lane)]
+        return again + sorted((lane for lane in found if lane not in lanes), key=waits_since.__getitem__)
 
     async def _tokens(self) -> list[tuple[int, str]]:
         """(number, lane) of each token there is, in the order in which they were published."""
