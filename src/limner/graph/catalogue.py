@@ -49,7 +49,7 @@ class Catalogue:
 
     def node_info(self, name: str, input_files: Sequence[str] = ()) -> dict[str, Any]:
         """One class's entry of /object_info. KeyError where the class does not exist."""
-        if not any(each.upload for each in self.filled[name].inputs):
+        if not self.offers_input_files(name):
             return self._info[name]
 
         def offered(each: InputSpec) -> Sequence[str] | None:
@@ -58,6 +58,10 @@ class Catalogue:
             return [*each.first, *offered_files(each.upload, input_files)]
 
         return _with_choices(self.filled[name], offered).object_info()
+
+    def offers_input_files(self, name: str) -> bool:
+        """Whether what `node_info` shows of a class depends on the tenant's files."""
+        return any(each.upload for each in self.nodes[name].inputs)
 
     def to_json(self) -> dict[str, Any]:
         """What a worker hands in and a database keeps."""

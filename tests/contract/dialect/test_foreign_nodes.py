@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from typing import Any
@@ -69,6 +70,29 @@ async def test_a_prompt_is_taken_as_fast_with_thousands_of_nodes_and_models(gate
     await gateway.post(picture_workflow())  # the first one after a change reads the catalogue
     many = await seconds(gateway)
     assert many < 3 * few + 0.01
+
+
+async def test_a_list_of_nodes_that_takes_long_to_make_keeps_nobody_waiting(gateway: Stack) -> None:
+    catalogue = large()
+    await offer(gateway, catalogue)
+    await gateway.services.catalogues.current()
+    asking = asyncio.create_task(gateway.http.get("/object_info"))
+    answered = 0
+    while not asking.done():
+        assert (await gateway.http.get("/features")).status_code == 200
+        answered += 1
+        await asyncio.sleep(0)  # the requests of this test never leave the process, nor its turn
+    assert (await asking).json() == catalogue.object_info()
+    assert answered > 5
+
+
+async def test_files_are_offered_as_soon_as_they_are_there(gateway: Stack) -> None:
+    await offer(gateway, comfyui_nodes.catalogue())
+    for names in (["a.png"], ["a.png", "b.png"]):
+        await gateway.http.post("/upload/image", files={"image": (names[-1], b"x")})
+        told = (await gateway.http.get("/object_info")).json()
+        assert told["LoadImage"]["input"]["required"]["image"][0] == names
+        assert told.keys() == comfyui_nodes.catalogue().nodes.keys()
 
 
 async def seconds(gateway: Stack) -> float:

@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from limner import __version__
 from limner.bus.messages import Heartbeat
-from limner.comfy.dialect.answers import empty, encode, json_answer, json_bytes
+from limner.comfy.dialect.answers import empty, json_answer, json_bytes
 from limner.comfy.dialect.context import Dialect
+from limner.comfy.dialect.node_list import NodeList
 from limner.errors import Unavailable
 from limner.graph.catalogue import Catalogue
 
@@ -39,19 +40,19 @@ FOLDERS = (
 class Info:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._shown: tuple[Catalogue, tuple[str, ...], bytes] | None = None  # the last /object_info
+        self._nodes: NodeList | None = None  # of the last catalogue
 
     async def features(self, _request: Request) -> Response:
         return json_answer(self._dialect.features)
 
     async def object_info(self, _request: Request) -> Response:
         """Every node's inputs and outputs. Made anew only when the catalogue or the tenant's files have changed."""
-        catalogue, names = await self._catalogue(), tuple(await self._input_names())
-        shown = self._shown
-        if shown is None or shown[0] is not catalogue or shown[1] != names:
-            body = await asyncio.to_thread(lambda: encode(catalogue.object_info(names)))
-            self._shown = shown = (catalogue, names, body)
-        return json_bytes(shown[2])
+        catalogue, names = await self._catalogue(), await self._input_names()
+        nodes = self._nodes
+        if nodes is None or nodes.catalogue is not catalogue:
+            nodes = self._nodes = NodeList(catalogue)
+        body = nodes.ready(names)
+        return json_bytes(await asyncio.to_thread(nodes.body, names) if body is None else body)
 
     async def object_info_of_one(self, request: Request) -> Response:
         """One class; an empty object for one that does not exist."""
