@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from limner import logs
+from limner.blobs.keys import catalogue_key
+from limner.blobs.port import BlobStore
 from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Heartbeat
 from limner.bus.port import Bus
 from limner.enginehost.protocol import EngineInfo
-from limner.errors import PayloadTooLarge, Unavailable
+from limner.errors import Unavailable
 from limner.worker.gateway import Gateways
 
 log = logs.get("worker")
 
 EVERY_SECONDS = 5.0
+PAUSE_SECONDS = 2.0
+LARGE_BYTES = 1024 * 1024  # a catalogue of more goes through the blob store
+LARGEST_BYTES = 64 * 1024 * 1024
 
 
 class Pulse:
@@ -45,10 +52,14 @@ class Pulse:
 
 
 class Offers:
-    """Hands the engine's catalogue to the gateways whenever it is another one: its digest first, itself if wanted."""
+    """Hands the engine's catalogue to the gateways whenever it is another one: its digest first, itself if wanted.
 
-    def __init__(self, gateways: Gateways, *, worker: str, pool: str) -> None:
+    One that is too large for a message goes through the blob store.
+    """
+
+    def __init__(self, gateways: Gateways, blobs: BlobStore, *, worker: str, pool: str) -> None:
         self._gateways = gateways
+        self._blobs = blobs
         self._worker = worker
         self._pool = pool
         self._new: asyncio.Queue[EngineInfo] = asyncio.Queue()
@@ -69,10 +80,32 @@ class Offers:
         offer = CatalogueOffer(worker=self._worker, pool=self._pool, digest=info.digest)
         answer = await self._gateways.offer(offer, go_on=lambda: True)
         if answer.wanted:
-            whole = replace(offer, catalogue=info.catalogue)
-            try:
-                answer = await self._gateways.offer(whole, go_on=lambda: True)
-            except PayloadTooLarge as error:
-                answer = CatalogueAnswer(ok=False, reason=error.message)
+            answer = await self._hand_in(offer, info.catalogue)
         if not answer.ok:
             log.error("the gateway did not take this worker's catalogue", reason=answer.reason)
+
+    async def _hand_in(self, offer: CatalogueOffer, catalogue: dict[str, Any]) -> CatalogueAnswer:
+        text = await asyncio.to_thread(_encoded, catalogue)
+        if len(text) > LARGEST_BYTES:
+            return CatalogueAnswer(ok=False, reason=f"it has {len(text)} bytes; the largest may have {LARGEST_BYTES}")
+        if len(text) <= LARGE_BYTES:
+            whole = replace(offer, catalogue=catalogue)
+        else:
+            whole = replace(offer, key=catalogue_key(offer.digest))
+            await self._store(whole.key, text)
+        return await self._gateways.offer(whole, go_on=lambda: True)
+
+    async def _store(self, key: str, text: bytes) -> None:
+        """Until the store takes it: without its catalogue the gateways know nothing of this worker's nodes."""
+        while True:
+            try:
+                await self._blobs.put(key, text)
+            except Unavailable as error:
+                log.warning("the catalogue could not be stored; trying again", error=error.message)
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+
+def _encoded(catalogue: dict[str, Any]) -> bytes:
+    return json.dumps(catalogue, separators=(",", ":")).encode()

@@ -66,7 +66,7 @@ class Worker:
         self._lease = Lease(bus)
         self._identity = Identity(bus, config.id)
         self._pulse = Pulse(bus, self._heartbeat)
-        self._offers = Offers(self._gateways, worker=config.id, pool=config.pool)
+        self._offers = Offers(self._gateways, blobs, worker=config.id, pool=config.pool)
         self._steering = Steering()
         self._leaving = Leaving()
         self._quarantine = Quarantine(clock)
@@ -192,6 +192,7 @@ class Worker:
         try:
             delivery = await self._bus.pull(self._config.pool, self._warm.lanes)
             if delivery is None:
+                self._warm.found_none()
                 await self._wait()
                 return
         except Unavailable:

@@ -21,28 +21,35 @@ class WarmLane:
     ) -> None:
         self._clock = clock
         self._chance = chance
-        self._lane: str | None = None
-        self._since = 0.0
+        self._lane = LANE_ANY
+        self._since = clock()
 
     @property
     def lanes(self) -> tuple[str, ...]:
-        """For Bus.pull: the warm lane, or none, so that the job that waits longest is next."""
-        return () if self._lane is None or self._is_due() else (self._lane,)
+        """For Bus.pull: the warm lane, or none, so that the job that waits longest is next.
+
+        A cold worker asks for jobs that need no models first: where there is one worker, all are of that kind.
+        """
+        return () if self._is_due() else (self._lane,)
 
     def took(self, lane: str) -> None:
         """A job of this lane came. One that needs no models leaves those of the last one where they are."""
-        if lane == LANE_ANY:
-            return
-        if lane != self._lane or self._is_due():
-            self._lane, self._since = lane, self._clock()
+        if self._is_due() or lane not in (self._lane, LANE_ANY):
+            self._since = self._clock()
+        if lane != LANE_ANY:
+            self._lane = lane
+
+    def found_none(self) -> None:
+        """No job waits in any lane: none was passed."""
+        self._since = self._clock()
 
     def cool(self) -> None:
         """The engine holds no models any more."""
-        self._lane = None
+        self._lane = LANE_ANY
 
     def grace_seconds(self, woken: str | None) -> float:
         """How long to wait after a wake; `woken`: its lane, None or "" where that is not known."""
-        if self._lane is None or not woken or woken in (self._lane, LANE_ANY):
+        if self._lane == LANE_ANY or not woken or woken in (self._lane, LANE_ANY):
             return 0.0
         return GRACE_SECONDS + JITTER_SECONDS * self._chance()
 

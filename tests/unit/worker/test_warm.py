@@ -23,10 +23,27 @@ def warmed(chance: float = 0.0) -> tuple[WarmLane, Clock]:
     return warm, clock
 
 
-def test_a_cold_worker_takes_the_oldest_job_at_once() -> None:
+def test_a_cold_worker_reaches_for_every_job_at_once() -> None:
     warm = WarmLane(clock=Clock())
-    assert warm.lanes == ()
+    assert warm.lanes == (LANE_ANY,)
     assert warm.grace_seconds("a") == 0.0
+
+
+def test_jobs_without_models_do_not_pass_others_for_ever_either() -> None:
+    clock = Clock()
+    warm = WarmLane(clock=clock)
+    warm.took(LANE_ANY)
+    clock.now += PAST_OTHERS_SECONDS
+    assert warm.lanes == ()
+    warm.took(LANE_ANY)
+    assert warm.lanes == (LANE_ANY,)
+
+
+def test_while_no_job_waits_none_is_passed() -> None:
+    warm, clock = warmed()
+    clock.now += PAST_OTHERS_SECONDS
+    warm.found_none()
+    assert warm.lanes == ("a",)
 
 
 def test_the_lane_of_the_last_job_comes_first() -> None:
@@ -59,7 +76,7 @@ def test_a_job_without_models_leaves_the_lane_warm() -> None:
 def test_an_engine_without_models_is_warm_for_nothing() -> None:
     warm, _ = warmed()
     warm.cool()
-    assert (warm.lanes, warm.grace_seconds("b")) == ((), 0.0)
+    assert (warm.lanes, warm.grace_seconds("b")) == ((LANE_ANY,), 0.0)
 
 
 @pytest.mark.parametrize("woken", [None, "", "a", LANE_ANY])
