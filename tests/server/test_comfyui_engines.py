@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.tree import Tree, eventually, free_port, serving, trivial
 
-FORBIDDEN = ("torch", "numpy", "diffusers", "transformers", "safetensors", "accelerate")
+FORBIDDEN = ("torch", "numpy", "diffusers", "transformers", "safetensors", "accelerate", "regex")
 
 
 def forbid_libraries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_it_is_ready_without_its_comfyui_and_jobs_wait(tmp_path: Path, monkeypat
 def start_of_instance(data_dir: Path) -> str:
     """Another `limner serve` stands for the ComfyUI: a complete real server."""
     command = [sys.executable, "-m", "limner.cli.main", "serve", "--data-dir", str(data_dir)]
-    return f"{shlex.join(command)} --port {{port}}"
+    return f"env -u PYTHONPATH {shlex.join(command)} --port {{port}}"
 
 
 @contextmanager
@@ -67,7 +67,8 @@ def made(tree: Tree, prompt_id: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_job_runs_on_a_comfyui_that_limner_starts(tmp_path: Path) -> None:
+def test_a_job_runs_on_a_comfyui_that_limner_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_libraries(tmp_path / "forbidden", monkeypatch)  # the instance does without PYTHONPATH
     with serving_an_instance(tmp_path) as tree:
         image = made(tree, tree.post(trivial(7, prefix="front")))
         [made_there] = (tmp_path / "instance" / "output").glob("*.png")

@@ -69,6 +69,7 @@ class Child:
         self._process: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = False
+        self._retired = False
         self._asked = False  # the end that is to come was asked for
         self.gave_up = asyncio.Event()
 
@@ -81,6 +82,10 @@ class Child:
         if process is not None and process.returncode is None and not self._stopping:
             self._asked = True
             await self._end(process)
+
+    def retire(self) -> None:
+        """From now on it is not started again when it ends."""
+        self._retired = True
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL for one that does not end in its time."""
@@ -117,13 +122,13 @@ class Child:
 
     async def _supervise(self) -> None:
         pause = self._pauses.first
-        while True:
+        while not self._retired:
             began = time.monotonic()
             try:
                 ended = how(code := await self._run_once())
             except OSError as error:  # no memory or no file handles for another process just now
                 code, ended = None, f"not started: {error}"
-            if self._stopping:
+            if self._stopping or self._retired:
                 return
             if code == MISCONFIGURED and self._may_give_up:
                 self.gave_up.set()

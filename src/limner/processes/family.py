@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from limner.processes.children import MISCONFIGURED
@@ -24,9 +24,13 @@ class Member(Protocol):
 
 
 class Family:
-    """`groups` in the order in which they are stopped: the members of a group together, group after group."""
+    """`groups` in the order in which they are stopped: the members of a group together, group after group.
 
-    def __init__(self, *groups: Sequence[Member]) -> None:
+    `on_stop` is called before the first of them.
+    """
+
+    def __init__(self, *groups: Sequence[Member], on_stop: Callable[[], None] = lambda: None) -> None:
+        self._on_stop = on_stop
         self._groups = groups
         self._members = [member for group in groups for member in group]
         self._stop = asyncio.Event()
@@ -45,6 +49,7 @@ class Family:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in ends:
             task.cancel()
+        self._on_stop()
         for group in self._groups:
             await asyncio.gather(*(member.stop() for member in group))
         return MISCONFIGURED if any(member.gave_up.is_set() for member in self._members) else 0

@@ -37,6 +37,14 @@ class Fleet:
             instance = self._instance(engine, settings) if engine.start else None
             self.supervisors.append(_supervisor(number, engine, settings, instance))
 
+    def retire(self) -> None:
+        """For when all is about to stop: a ComfyUI that ends then need not come back.
+
+        A service manager may tell every process to end at once, and the supervisors are still to be waited for.
+        """
+        for instance in self.instances:
+            instance.retire()
+
     def _instance(self, engine: Chosen, settings: Settings) -> Instance:
         number = len(self.instances) + 1
         log_file = LogFile(settings.data_dir / "logs" / f"comfyui-{number}.log")

@@ -59,6 +59,9 @@ class Instance:
         asyncio.get_running_loop().add_reader(self._asked, self._on_asked)
         self._child.start()
 
+    def retire(self) -> None:
+        self._child.retire()
+
     async def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._asked)
         await self._child.stop()

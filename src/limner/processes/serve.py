@@ -90,7 +90,7 @@ class _Tree:
 
         ready = asyncio.create_task(self._announce())
         try:
-            return await Family(fleet.supervisors, [gateway], queue, fleet.instances).run(start())
+            return await Family(fleet.supervisors, [gateway], queue, fleet.instances, on_stop=fleet.retire).run(start())
         finally:
             ready.cancel()
 

@@ -124,7 +124,7 @@ async def _run_fleet(engines: Sequence[Chosen], settings: Settings) -> int:
         for member in members:
             member.start()
 
-    return await Family(fleet.supervisors, fleet.instances).run(start())
+    return await Family(fleet.supervisors, fleet.instances, on_stop=fleet.retire).run(start())
 
 
 def main() -> int:

@@ -44,8 +44,9 @@ async def test_a_signal_stops_one_group_after_the_other() -> None:
         first.start()
         os.kill(os.getpid(), signal.SIGTERM)  # also one that comes so early
 
-    assert await asyncio.wait_for(Family([first], [second, third]).run(start()), 10) == 0
-    assert diary == ["a starts", "a stops", "b stops", "c stops"]
+    family = Family([first], [second, third], on_stop=lambda: diary.append("the end"))
+    assert await asyncio.wait_for(family.run(start()), 10) == 0
+    assert diary == ["a starts", "the end", "a stops", "b stops", "c stops"]
 
 
 async def test_one_that_gives_up_ends_all_and_its_exit_code_is_theirs() -> None:

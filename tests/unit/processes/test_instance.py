@@ -84,6 +84,16 @@ async def test_one_that_is_killed_is_started_again(tmp_path: Path) -> None:
         assert alive(second)
 
 
+async def test_one_that_ends_while_all_is_stopping_does_not_come_back(tmp_path: Path) -> None:
+    async with running(SAYS_HELLO, tmp_path / "log") as instance:
+        [first] = await hellos(tmp_path / "log", 1)
+        instance.retire()
+        os.kill(first, signal.SIGTERM)
+        await until_gone(first)
+        await asyncio.wait({task for task in asyncio.all_tasks() if task.get_name() == "toy"}, timeout=20)
+    assert await hellos(tmp_path / "log", 1) == [first]
+
+
 async def test_its_supervisor_can_have_it_started_again(tmp_path: Path) -> None:
     """A second question while it is being stopped means the same."""
     async with running(SAYS_HELLO, tmp_path / "log") as instance:
