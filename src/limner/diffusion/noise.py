@@ -53,8 +53,10 @@ class Bridge:
     high: float
 
     def __call__(self, now: Tensor, then: Tensor) -> Tensor:
-        """Noise of unit variance for the step from level `now` to `then`, another, both within low..high."""
+        """Noise of unit variance for the step from level `now` to `then`, within low..high; 0 where they are equal."""
         first, last = sorted((float(then.float()), float(now.float())))
+        if first == last:
+            return torch.zeros_like(self.like)
         walked = self._increment(self._within(first), self._within(last))
         sign = 1 if now < then else -1
         return sign * walked / math.sqrt(last - first)

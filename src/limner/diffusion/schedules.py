@@ -137,7 +137,7 @@ def linear_quadratic(levels: Levels, steps: int) -> Tensor:
 def kl_optimal(levels: Levels, steps: int) -> Tensor:
     """Even in the arc tangent of sigma. Sabour et al. 2024 (Align Your Steps), arXiv:2404.14507, section 3.1."""
     ramp = torch.linspace(0, 1, steps)
-    return _end((math.atan(levels.high) + ramp * (math.atan(levels.low) - math.atan(levels.high))).tan())
+    return _end((ramp * math.atan(levels.low) + (1 - ramp) * math.atan(levels.high)).tan())
 
 
 def _timesteps(levels: Levels, count: int) -> Tensor:
