@@ -35,11 +35,13 @@ class Room:
 
 
 # A partial index serves only those who repeat its condition: hence the lists of states beside a single one.
+# Jobs that wait for another worker than those that cannot run them take no room from those that all can run.
 _ROOM = Hot(
     """
     SELECT (
             SELECT count(*) FROM jobs
             WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND state = 'released'
+                AND avoid = '{}'
         ) AS released,
         EXISTS (SELECT 1 FROM jobs WHERE pool = :pool AND state = 'queued' AND run_at <= limner_now()) AS waiting
     """

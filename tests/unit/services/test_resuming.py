@@ -158,3 +158,16 @@ async def test_a_job_that_waits_in_vain_for_a_fit_worker_fails(tmp_path: Path) -
         assert d.kinds().count("Ended") == 1
         refused = await d.attempts.claim(replace(asked, worker="w2", catalogue="b"))
         assert (refused.ok, refused.elsewhere) == (False, False)
+
+
+async def test_jobs_that_wait_for_another_worker_leave_room_for_those_that_need_not(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        await live(d, w="a", w2="b")
+        taken = [await begin(d, f"foreign {number}") for number in range(d.release.window + 2)]
+        for each in taken:
+            await unfit(d, each)
+        await d.submit("plain")
+        pulled = set()
+        while delivery := await d.pull():
+            pulled.add(delivery.token.id)
+        assert len(pulled) == len(taken) + 1

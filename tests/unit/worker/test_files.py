@@ -55,6 +55,27 @@ async def test_a_second_attempt_replaces_what_the_first_one_showed(tmp_path: Pat
     assert (tmp_path / "output" / "s" / "a.png").read_bytes() == b"second"
 
 
+async def test_a_second_attempt_replaces_what_the_first_one_showed_under_a_key_of_its_bytes(tmp_path: Path) -> None:
+    """Files that an engine named itself lie under keys that tell their bytes."""
+    store = ObjectStore((tmp_path / "blobs").as_uri())
+    for token, data in (("t1", b"first"), ("t2", b"second")):
+        files = JobFiles(store, CLAIMED, tmp_path / token, tmp_path / "output")
+        key = f"t/default/jobs/2026/01/02/job/{token}/{hashlib.sha256(data).hexdigest()[:32]}.png"
+        files.reserved([{"filename": "a.png", "subfolder": "s", "key": key}])
+        await files.store([written(files, "a.png", data)])
+        await files.show()
+    assert [path.name for path in (tmp_path / "output" / "s").iterdir()] == ["a.png"]
+    assert (tmp_path / "output" / "s" / "a.png").read_bytes() == b"second"
+
+
+async def test_a_file_that_is_told_twice_is_stored_once(tmp_path: Path) -> None:
+    files = JobFiles(MemoryStore(), CLAIMED, tmp_path / "work", None)
+    files.reserved([{"filename": "a.png", "subfolder": "s", "key": KEY}])
+    for _ in range(2):
+        await files.store([written(files, "a.png", b"picture")])
+    assert len(files.stored) == 1
+
+
 async def test_an_output_folder_that_cannot_be_written_does_not_fail_the_job(tmp_path: Path) -> None:
     (tmp_path / "output").write_text("a file is in the way")
     store = MemoryStore()
