@@ -24,6 +24,9 @@ from limner.services.announced import Announced
 log = logs.get("limner.services.catalogues")
 
 FRESH_SECONDS = 1.0
+ANSWER_SECONDS = 0.5
+"""How long a workflow waits for NATS before it is checked against what is known already."""
+
 MOST_BYTES = 64 * 2**20
 DIGEST = re.compile(r"[0-9a-f]{64}")
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
@@ -45,34 +48,38 @@ class Catalogues:
         self._blobs = blobs
         self._pools: dict[str, _Pool] = {}
         self._looking = asyncio.Lock()
+        self._taking = asyncio.Lock()
 
     async def offer(self, offer: CatalogueOffer) -> CatalogueAnswer:
         """Takes a worker's catalogue. `wanted`: this digest is new here, send the catalogue itself.
 
         One that is too large for a message lies in the blob store, under its key of blobs.keys.
         """
-        if offer.catalogue is None and not offer.key:
-            known = await self._db.read(lambda connection: rows.stored(connection, offer.pool))
-            if offer.digest not in known:
-                return CatalogueAnswer(ok=True, wanted=True)
-        else:
-            try:
-                await self._take(offer)
-            except Invalid as error:
-                return CatalogueAnswer(ok=False, reason=error.message)
-        await self._look(offer.pool, offer)
+        async with self._taking:  # a worker repeats an offer that takes long
+            if not await self._has(offer):
+                if offer.catalogue is None and not offer.key:
+                    return CatalogueAnswer(ok=True, wanted=True)
+                try:
+                    await self._take(offer)
+                except Invalid as error:
+                    return CatalogueAnswer(ok=False, reason=error.message)
+        async with self._looking:
+            await self._look(offer.pool, offer)
         return CatalogueAnswer(ok=True)
 
     async def current(self, pool: str = "default") -> Catalogue:
         """All that the pool's workers serve; while none is there what the last ones did, before any Limner's own."""
-        known = self._pools.get(pool)
-        if known is not None and time.monotonic() - known.looked_at < FRESH_SECONDS:
-            return known.whole
-        return await self._look(pool)
+        if (known := self._fresh(pool)) is not None:
+            return known
+        async with self._looking:  # those who waited for another one's look need none of their own
+            return self._fresh(pool) or await self._look(pool)
 
     async def workers(self) -> list[Heartbeat]:
         """The workers that are there now."""
         return await self._bus.workers()
+
+    async def _has(self, offer: CatalogueOffer) -> bool:
+        return offer.digest in await self._db.read(lambda connection: rows.stored(connection, offer.pool))
 
     async def _take(self, offer: CatalogueOffer) -> None:
         """Stores an offered catalogue. Raises Invalid for one that cannot be used."""
@@ -95,25 +102,35 @@ class Catalogues:
         except (NotFound, UnicodeDecodeError) as error:
             raise Invalid(f"the catalogue cannot be fetched: {error}") from error
 
+    def _fresh(self, pool: str) -> Catalogue | None:
+        known = self._pools.get(pool)
+        return known.whole if known is not None and time.monotonic() - known.looked_at < FRESH_SECONDS else None
+
     async def _look(self, pool: str, offer: CatalogueOffer | None = None) -> Catalogue:
-        async with self._looking:
-            stored = await self._db.read(lambda connection: rows.stored(connection, pool))
-            current = frozenset(digest for digest, is_current in stored.items() if is_current)
-            now = time.monotonic()
-            known = self._pools.get(pool)
-            if known is None:
-                known = self._pools[pool] = _Pool(Announced(current, now))
-            with contextlib.suppress(Unavailable):  # without news the old ones count
-                known.announced.hear([beat for beat in await self._bus.workers() if beat.pool == pool], now)
-            if offer is not None:
-                known.announced.offered(offer.worker, offer.digest, now)
-            wanted = known.announced.digests(now) & stored.keys() or current
-            if wanted != current:
-                await self._make_current(pool, wanted)
-            if wanted != known.digests:
-                await self._load(pool, known, wanted)
-            known.looked_at = time.monotonic()
-            return known.whole
+        """One at a time. offer: what a worker has just said to serve."""
+        stored = await self._db.read(lambda connection: rows.stored(connection, pool))
+        current = frozenset(digest for digest, is_current in stored.items() if is_current)
+        known = self._pools.get(pool)
+        if known is None:
+            known = self._pools[pool] = _Pool(Announced(current, time.monotonic()))
+        await self._hear(pool, known.announced)
+        now = time.monotonic()
+        if offer is not None:
+            known.announced.offered(offer.worker, offer.digest, now)
+        wanted = known.announced.digests(now) & stored.keys() or current
+        if wanted != current:
+            await self._make_current(pool, wanted)
+        if wanted != known.digests:
+            await self._load(pool, known, wanted)
+        known.looked_at = time.monotonic()
+        return known.whole
+
+    async def _hear(self, pool: str, announced: Announced) -> None:
+        """What the workers say now; without an answer in time, what they said last counts."""
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                beats = await self._bus.workers()
+            announced.hear([beat for beat in beats if beat.pool == pool], time.monotonic())
 
     async def _make_current(self, pool: str, digests: frozenset[str]) -> None:
         """For the time when no worker is there; until this works it is tried again."""
@@ -149,4 +166,6 @@ def _joined(kept: Mapping[str, Catalogue], found: Mapping[str, str | None]) -> t
             parts[digest] = Catalogue.from_json(json.loads(text or ""))
         except UNREADABLE as error:
             log.warning("a stored catalogue is of another version and is left out", digest=digest, error=str(error))
-    return parts, Catalogue.merged(list(parts.values())) if parts else Catalogue.core()
+    whole = Catalogue.merged(list(parts.values())) if parts else Catalogue.core()
+    log.debug("a pool's catalogue", nodes=len(whole.filled))  # filled here: with thousands of nodes that takes long
+    return parts, whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -126,6 +127,23 @@ async def test_a_large_catalogue_comes_through_the_blob_store(d: Durable) -> Non
     assert len(await names(gateway(d))) == 50_000
 
 
+async def test_an_offer_that_is_repeated_while_it_is_read_is_read_once(
+    d: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogues, read = gateway(d), 0
+    check = service._checked
+
+    def count(offer: CatalogueOffer, fetched: str | None) -> tuple[Catalogue, str]:
+        nonlocal read
+        read += 1
+        return check(offer, fetched)
+
+    monkeypatch.setattr(service, "_checked", count)
+    answers = await asyncio.gather(*(catalogues.offer(offer_of(A)) for _ in range(4)))
+    assert answers == [CatalogueAnswer(ok=True)] * 4
+    assert read == 1
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -211,6 +229,22 @@ async def test_the_workers_are_asked_once_a_second_at_the_most(
         return await ask()
 
     monkeypatch.setattr(bus, "workers", count)
-    for _ in range(5):
-        await catalogues.current()
+    await asyncio.gather(*(catalogues.current() for _ in range(5)))
+    await catalogues.current()
     assert asked == 1
+
+
+async def test_a_bus_that_does_not_answer_holds_nobody_up(
+    d: Durable, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogues = gateway(d)
+    await catalogues.offer(offer_of(A))
+
+    async def hang() -> list[Heartbeat]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(service, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(bus, "workers", hang)
+    async with asyncio.timeout(5):
+        assert await names(catalogues) == await names(gateway(d)) == ["a", "both"]
