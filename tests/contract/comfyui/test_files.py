@@ -1,12 +1,14 @@
-"""ComfyEngine at a whole server: input files go up, and the files of every output come down."""
+"""ComfyEngine at whole servers: input files go up, and the files of every output come down."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from limner.enginehost.protocol import RunRequest
 from limner.worker.engines.comfyui.adapter import ComfyConfig, ComfyEngine
 from limner.worker.engines.comfyui.address import Address
 from limner.worker.engines.port import RunEnded
+from tests.contract.comfyui.driving import driving, recorded
+from tests.support.replayer import Replayer
 from tests.support.tree import Tree, serving
 from tests.unit.worker.comfyui.fakes import RecordingSink, digits
 
@@ -180,3 +184,21 @@ async def test_previews_stay_on_the_instance_where_nobody_wants_them(server: Tre
         await engine.close()
     assert {kind for kind, _, _ in job.files} == {"output"}
     assert len(job.files) == 2
+
+
+async def test_a_prompt_that_is_taken_up_again_keeps_its_files(comfyui: Replayer, tmp_path: Path) -> None:
+    """It may read them at this moment, so they are not written again."""
+    comfyui.faults.hold_after = 6
+    file = tmp_path / "up.png"
+    file.write_bytes(picture(1))
+    async with driving(comfyui, tmp_path) as driven:
+        request = driven.request(recorded("30"), inputs={"up.png": str(file)})
+        running = asyncio.create_task(driven.engine.run(request, RecordingSink()))
+        await comfyui.until_ran(1)
+        running.cancel()
+        await asyncio.wait({running})
+    async with driving(comfyui, tmp_path) as driven:
+        running = asyncio.create_task(driven.engine.run(replace(request, resumed=True), RecordingSink()))
+        comfyui.faults.release()
+        assert (await running).outcome == "succeeded"
+    assert (len(comfyui.ran), comfyui.count("POST", "/upload")) == (1, 1)

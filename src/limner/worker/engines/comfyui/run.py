@@ -76,14 +76,11 @@ class ComfyRun:
         line = self._instance.line
         try:
             client_id = await line.begin(found.client_id if found is not None else "")
-            prepared = await self._unless_stopped(self._prepare())
-            if prepared is None and found is None:
-                return self._stopped()
-            prepared = prepared or Prepared(workflow=self._request.workflow, shown={})
             if found is not None:
                 log.info("a run that began before is taken up again", job_id=self._request.job)
-                return await self._attend(found, prepared)
-            return await self._begin(prepared, client_id)
+                return await self._attend(found, await self._instance.uploads.recall(self._request))
+            prepared = await self._unless_stopped(self._prepare())
+            return self._stopped() if prepared is None else await self._begin(prepared, client_id)
         finally:
             await self._stopping.close()
             await line.end()
