@@ -97,7 +97,8 @@ class _Tree:
     def _gateway(self, settings: Settings) -> Child:
         number = self._listener.fileno()
         command = python_module("limner.processes.gateway", "--fd", str(number), "--parent", str(os.getpid()))
-        env = {**os.environ, **settings.to_env()}
+        alone = dataclasses.replace(settings, engines=(), starts=())  # their passwords are the supervisors' matter
+        env = {**os.environ, **alone.to_env()}
         return Child("gateway", command, env=env, keep_open=[number], stop_seconds=GATEWAY_STOP_SECONDS)
 
     async def _announce(self) -> None:
