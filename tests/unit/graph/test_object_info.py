@@ -87,6 +87,19 @@ def test_its_digest_changes_with_models_and_with_nodes() -> None:
     assert len({CORE.digest, more.digest, fewer.digest}) == 3
 
 
+def test_a_limner_behind_limner_offers_what_it_offers_itself() -> None:
+    """Its dialect is one more ComfyUI: what it shows is read as any other's answer."""
+    own = Catalogue.core()
+    models = {folder: list(names) for folder, names in own.models.items()}
+    behind = catalogue_of(json.loads(json.dumps(own.object_info(["theirs.png"]))), models)
+    assert behind.object_info(["mine.png"]) == own.object_info(["mine.png"])
+    folders = [
+        [(each.name, each.folder, each.upload) for spec in shown.nodes.values() for each in spec.inputs]
+        for shown in (own, behind)
+    ]
+    assert folders[0] == folders[1]
+
+
 def test_words_beside_an_upload_boxs_files_stay_and_its_files_go() -> None:
     spec = read(boxes("none", "a.png", "Default", image_upload=True, default="a.png"))
     assert (spec.input["a"].upload, spec.input["a"].first) == ("image", ("none", "Default"))
@@ -369,6 +382,14 @@ def test_two_thousand_nodes_with_two_hundred_long_boxes_take_seconds_and_little_
     assert len(back.filled["Node 0"].input["lora_name"].choices or ()) == 3_000
     assert time.process_time() - start < 8  # about 1 s on a free processor
     assert len(text) < 8_000_000
+
+    other = catalogue_of(shown, {"loras": [*NAMES, "one more"], "checkpoints": []})
+    assert other.digest != found.digest
+    start = time.process_time()
+    merged = Catalogue.merged([found, other])
+    assert merged.models["loras"] == ("one more", *NAMES)
+    assert merged.filled.keys() == found.nodes.keys()
+    assert time.process_time() - start < 2  # about 0.1 s on a free processor
 
     tracemalloc.start()
     held = [Catalogue.from_json(json.loads(text)).filled]
