@@ -74,8 +74,10 @@ def is_known(value: Any, known_files: Collection[str]) -> bool:
 
 
 def may_be_filename(value: Any) -> bool:
-    """Whether this looks like the name of a file, as it stands in an input folder: with an extension, and no URL."""
-    return isinstance(value, str) and "." in value and "://" not in value and not value.startswith("data:")
+    """Whether this looks like a file's name or path, and not like a word or an address in the web."""
+    if not isinstance(value, str) or value.startswith(("http://", "https://", "data:")):
+        return False
+    return any(sign in value for sign in "./\\")
 
 
 def offered_files(upload: str, names: Iterable[str]) -> list[str]:

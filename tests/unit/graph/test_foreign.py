@@ -293,9 +293,10 @@ def test_files_are_found_in_foreign_loaders(
     assert set(files) <= set(named_files(prompt, LOADERS))
 
 
+@pytest.mark.parametrize("value", ["theirs.mp4", "/etc/passwd", "..\\x", "file:///etc/passwd", "mine.mp4 [output]"])
 @pytest.mark.parametrize(("class_type", "name"), [("Video", "video"), ("LoadImage", "image")])
-def test_the_files_of_a_comfyui_are_no_tenants(class_type: str, name: str) -> None:
-    prompt = alone(class_type, **{name: "theirs.mp4"})
+def test_the_files_of_a_comfyui_are_no_tenants(class_type: str, name: str, value: str) -> None:
+    prompt = alone(class_type, **{name: value})
     prompt["2"] = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
     assert refusals(prompt, LOADERS, "mine.mp4") == {"custom_validation_failed"}
 
