@@ -19,7 +19,7 @@ from limner.worker.engines.comfyui.line import Line
 from limner.worker.engines.comfyui.monitor import Monitor
 from limner.worker.engines.comfyui.patience import Patience
 from limner.worker.engines.comfyui.placing import Placing
-from limner.worker.engines.comfyui.run import ComfyRun, Instance, Snatched
+from limner.worker.engines.comfyui.run import ComfyRun, Instance
 from limner.worker.engines.comfyui.stopping import Stopping
 from limner.worker.engines.port import EngineLost, RunEnded, Sink
 
@@ -173,8 +173,6 @@ class ComfyEngine:
             if self._placing.leftovers:
                 await self._placing.stop_leftovers(but=request.job)
             ended = await run.go()
-        except Snatched:
-            raise
         except EngineLost as lost:
             self._is_up = False
             if isinstance(lost, Hung) and not lost.foreign:

@@ -163,7 +163,7 @@ class ComfyClient:
         query = {"filename": filename, "subfolder": subfolder, "type": type}
         try:
             return await self._transfer.download("/view", query, target)
-        except (httpx.HTTPError, httpx.StreamError, CutShort) as error:
+        except (httpx.HTTPError, httpx.StreamError, RuntimeError, CutShort) as error:
             raise self._worded(error, "GET", "/view") from error
 
     async def close(self) -> None:
@@ -179,8 +179,8 @@ class ComfyClient:
         """What was answered: parsed JSON, or None for an empty answer."""
         try:
             answer = await self._http.request(method, path, **options)
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise self._worded(error, method, path) from error
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, RuntimeError) as error:
+            raise self._worded(error, method, path) from error  # RuntimeError: the client was closed meanwhile
         if answer.status_code >= 300:
             raise self._refusal(answer, method, path)
         if not answer.content:

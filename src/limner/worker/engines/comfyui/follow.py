@@ -95,6 +95,7 @@ class Follow:
             self._looked = self._moved
 
     def _has_moved(self) -> None:
+        self._looking.heard()
         self._moved = self._clock()
         self._pause = 0.0
         self._rejoin_at = None

@@ -49,12 +49,8 @@ class Looking:
         """Where the prompt is now. Raises EngineLost where nothing more is to be hoped for."""
         try:
             place = await self._look()
-        except Refused as refused:
-            self._judge_trouble("unreachable", refused.message)
-            return Place.UNKNOWN
-        except Unreachable as error:
-            kind = "refused" if error.refused else "slow" if error.slow else "unreachable"
-            self._judge_trouble(kind, error.message)
+        except (Unreachable, Refused) as error:
+            self._judge_trouble(trouble_of(error), error.message)
             return Place.UNKNOWN
         self._trouble = None
         self._judge_absence(place)
@@ -79,6 +75,10 @@ class Looking:
             return Place.WAITING
         return Place.ENDED if await self.ended() else Place.ABSENT
 
+    def heard(self) -> None:
+        """An event came: the instance is there."""
+        self._trouble = None
+
     def _judge_absence(self, place: Place) -> None:
         if place is not Place.ABSENT:
             self._absent.clear()
@@ -91,13 +91,24 @@ class Looking:
             )
 
     def _judge_trouble(self, kind: str, message: str) -> None:
-        """A slow answer is no loss: a ComfyUI that loads a model may not answer for a long time."""
+        """What is wrong for too long is lost. A slow answer is so late only: a ComfyUI may load a model meanwhile."""
         now = self._clock()
         if self._trouble is None or self._trouble[0] != kind:
             self._trouble = kind, now
-        limits = {"refused": self._patience.refused, "unreachable": self._patience.unreachable}
-        if kind in limits and now - self._trouble[1] >= limits[kind]:
+        if now - self._trouble[1] >= limit(self._patience, kind):
             raise EngineLost(f"the ComfyUI is gone: {message}")
+
+
+def trouble_of(error: Unreachable | Refused) -> str:
+    """What kind of trouble it is not to be answered so."""
+    if isinstance(error, Unreachable) and error.refused:
+        return "refused"
+    return "frozen" if isinstance(error, Unreachable) and error.slow else "unreachable"
+
+
+def limit(patience: Patience, trouble: str) -> float:
+    """How many seconds a trouble may last."""
+    return {"refused": patience.refused, "frozen": patience.frozen}.get(trouble, patience.unreachable)
 
 
 def is_of(entry: dict[str, Any], token: str) -> bool:

@@ -11,6 +11,7 @@ class Patience:
 
     refused: float = 2.0  # nobody listens at the instance's port: its prompt is lost
     unreachable: float = 30.0  # no connection, or a proxy's error
+    frozen: float = 120.0  # it takes requests and does not answer, as while it loads a model, and no event comes either
     absent: float = 2.0  # the prompt is neither in the queue nor in the history ...
     absent_looks: int = 3  # ... as often as this
     late: float = 10.0  # the prompt is over, and its history entry is not there

@@ -14,7 +14,7 @@ from limner import logs
 from limner.enginehost.protocol import RunRequest
 from limner.worker.engines.comfyui.client import ComfyClient, Refused, Unreachable
 from limner.worker.engines.comfyui.history import ending_of
-from limner.worker.engines.comfyui.looking import is_of
+from limner.worker.engines.comfyui.looking import is_of, limit, trouble_of
 from limner.worker.engines.comfyui.patience import Patience
 from limner.worker.engines.comfyui.queue import Item
 from limner.worker.engines.port import EngineLost
@@ -193,8 +193,6 @@ class Placing:
             try:
                 return await ask()
             except (Unreachable, Refused) as error:
-                refused = isinstance(error, Unreachable) and error.refused
-                limit = self._patience.refused if refused else self._patience.unreachable
-                if self._clock() - began >= limit:
+                if self._clock() - began >= limit(self._patience, trouble_of(error)):
                     raise EngineLost(f"the ComfyUI is gone: {error.message}") from error
                 await asyncio.sleep(self._patience.look)

@@ -26,14 +26,11 @@ from limner.worker.engines.comfyui.reading import Reading
 from limner.worker.engines.comfyui.stopping import Stopping
 from limner.worker.engines.comfyui.telling import Telling
 from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink
+from limner.worker.events import failure
 
 log = logs.get("comfyui")
 
 T = TypeVar("T")
-
-
-class Snatched(EngineLost):
-    """Somebody else stopped the prompt. The instance itself is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +153,8 @@ class ComfyRun:
 
     async def _end(self, ending: Ending, telling: Telling, *, missed: bool) -> RunEnded:
         if ending.outcome == "interrupted" and not self._stopping.asked.is_set():
-            raise Snatched("somebody else has interrupted the prompt on its ComfyUI", **self._where())
+            lost = EngineLost("somebody else has interrupted the prompt on its ComfyUI", **self._where())
+            return replace(failure(lost), models=self._models())
         outputs, files = await telling.settle(ending, missed=missed)
         self.sick = ending.outcome == "failed" and causes.of_exception(ending.data).sick
         return history.ended(ending, outputs=outputs, files=files, models=self._models())
