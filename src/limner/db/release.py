@@ -139,9 +139,10 @@ def raise_the_passed(connection: Connection, pool: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Out:
-    """A job that should have a token on the bus."""
+    """A job that should have a token on the bus. `age`: seconds since it changed."""
 
     id: str
+    age: float
     epoch: int
     state: str
     worker: str | None
@@ -150,7 +151,7 @@ class Out:
 
 _OUT_FOR = text(
     """
-    SELECT id, epoch, state, worker, token FROM jobs
+    SELECT id, limner_now() - changed_at AS age, epoch, state, worker, token FROM jobs
     WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND changed_at <= limner_now() - :age
     """
 )
@@ -159,4 +160,4 @@ _OUT_FOR = text(
 def out_for(connection: Connection, pool: str, age_seconds: float) -> list[Out]:
     """Jobs that have been out, unchanged, for at least this long."""
     rows = connection.execute(_OUT_FOR, {"pool": pool, "age": age_seconds})
-    return [Out(id=row.id, epoch=row.epoch, state=row.state, worker=row.worker, token=row.token) for row in rows]
+    return [Out(**row._mapping) for row in rows]

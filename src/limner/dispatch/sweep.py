@@ -25,6 +25,10 @@ log = logs.get("limner.dispatch.sweep")
 GRACE_SECONDS = 2.0
 """A token of another gateway may take this long from the commit to the bus."""
 
+YOUNGEST_SECONDS = 1.5
+"""Where one job is put back, those of nearly its age go with it whose tokens are gone too: put back one round later
+they would be overtaken by those that were behind them."""
+
 HOUSEKEEPING_SECONDS = 60.0
 
 
@@ -51,19 +55,20 @@ class Sweep:
     async def run_once(self) -> int:
         """Puts back the jobs whose tokens are gone; how many. Raises Unavailable when the bus cannot tell."""
         pool = self._release.pool
-        out = await self._db.read(lambda connection: release_rows.out_for(connection, pool, GRACE_SECONDS))
+        out = await self._db.read(lambda connection: release_rows.out_for(connection, pool, YOUNGEST_SECONDS))
         sending = self._release.sending()  # looked at before the bus: one that is sent in between is there by then
         pending = await self._bus.pending(pool)  # asked after SQL: a job that ended in between is seen below
         await self._bus.ensure_lanes(pool, sorted(set(pending.values())))
         lost = [job for job in out if job.id not in pending and job.id not in sending]
-        if lost:
+        overdue = any(job.age >= GRACE_SECONDS for job in lost)
+        if overdue:
             await self._put_back(lost)
         for job in out:
             if job.state == State.CANCELING and job.worker and job.token:  # the first interrupt may have been lost
                 await self._life.live.interrupt(job.worker, job.id, job.token)
         self._release.live_workers(sum(beat.pool == pool for beat in await self._bus.workers()))
         await self._keep_house(pool)
-        return len(lost)
+        return len(lost) if overdue else 0
 
     async def _put_back(self, lost: list[Out]) -> None:
         """All at once, so that they are released again in their order."""
@@ -99,6 +104,6 @@ class Sweep:
 
 
 def _is_still_so(found: Out, now: Held) -> bool:
-    """Whether nothing has happened to the job since it was found, and its grace is over."""
+    """Whether nothing has happened to the job since it was found, and it is old enough."""
     unchanged_for = (now.now - now.changed_at).total_seconds()
-    return now.job.epoch == found.epoch and not now.job.state.terminal and unchanged_for >= GRACE_SECONDS
+    return now.job.epoch == found.epoch and not now.job.state.terminal and unchanged_for >= YOUNGEST_SECONDS

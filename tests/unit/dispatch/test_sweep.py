@@ -53,6 +53,22 @@ async def test_the_gateway_died_between_commit_and_publish(tmp_path: Path) -> No
         assert (taken[1].prompt_id, taken[1].attempt) == ("p", 1)
 
 
+async def test_jobs_that_were_submitted_within_a_moment_go_back_together(tmp_path: Path) -> None:
+    """Were some of them put back a round later, those behind them would have been released before."""
+    async with swept(tmp_path) as (d, bus, sweep):
+        names = []
+        for n in range(12):
+            names.append((await d.submit(f"p{n:02}")).prompt_id)
+            await pass_time(d, 0.03)
+        bus.lose_everything()
+        await pass_time(d, GRACE_SECONDS - 12 * 0.03)  # the first has its age, the eighth has not
+        assert await sweep.run_once() == 8
+        order = []
+        while taken := await d.take():
+            order.append(taken[1].prompt_id)
+        assert order == names
+
+
 async def test_a_token_on_its_way_is_not_missed(tmp_path: Path) -> None:
     """A busy sender may need longer than the grace; each token put back would be one more for it to send."""
     async with swept(tmp_path) as (d, bus, sweep):
