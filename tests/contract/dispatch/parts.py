@@ -17,6 +17,7 @@ from limner.bus.port import Delivery, M
 from limner.dispatch.dispatcher import Dispatcher
 from limner.errors import Unavailable
 from limner.services.catalogues import Catalogues
+from limner.worker.warm import WarmLane
 from tests.support.durable import TENANT, WORKFLOW, Durable, durable
 from tests.support.nats import NatsServer
 
@@ -26,13 +27,13 @@ BEAT_SECONDS = 2.0
 class Worker:
     """Claims, ends and acknowledges one job after the other, and repeats itself until it is answered.
 
-    It takes the lane that it is warm for first, as the last one that it had. `lanes`: of the jobs that it has ended.
+    It asks for lanes as a real worker does. `lanes`: of the jobs that it has ended.
     """
 
     def __init__(self, bus: JetStreamBus, name: str) -> None:
         self._bus = bus
         self._name = name
-        self._warm = "any"
+        self._warm = WarmLane()
         self._beat_at = -BEAT_SECONDS
         self.order: list[str] = []
         self.lanes: list[str] = []
@@ -41,9 +42,11 @@ class Worker:
         while True:
             try:
                 await self._beat()
-                delivery = await self._bus.pull("default", (self._warm,))
+                delivery = await self._bus.pull("default", self._warm.lanes)
                 if delivery is None:
-                    await self._bus.wait_wake("default", 0.5)
+                    self._warm.found_none()
+                    woken = await self._bus.wait_wake("default", 0.5)
+                    await asyncio.sleep(self._warm.grace_seconds(woken))
                 else:
                     await self._do(delivery)
             except Unavailable:
@@ -57,7 +60,8 @@ class Worker:
             self._beat_at = time.monotonic()
 
     async def _do(self, delivery: Delivery) -> None:
-        token, self._warm = delivery.token, delivery.lane
+        token = delivery.token
+        self._warm.took(delivery.lane)
         claim = Claim(id=token.id, epoch=token.epoch, worker=self._name, delivery=delivery.id)
         claimed = await self._ask(subjects.CLAIM, claim, Claimed)
         if claimed.ok:

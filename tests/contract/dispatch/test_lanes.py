@@ -9,6 +9,7 @@ import pytest
 
 from limner.bus.jetstream import JetStreamBus
 from limner.jobs.lanes import lane_of
+from limner.worker import warm
 from tests.contract.dispatch.parts import all_ended, dispatching, eventually, submit_many, working
 from tests.support.durable import TENANT, Durable
 from tests.support.nats import NatsServer
@@ -43,6 +44,23 @@ async def test_two_workers_stay_with_their_models_and_each_job_ends_once(tmp_pat
             for worker in (x, y):
                 mine = [name for name, was in zip(worker.order, worker.lanes, strict=True) if was == lane]
                 assert mine == sorted(mine), "within a lane the order of arrival holds"
+
+
+async def test_no_job_waits_for_ever_behind_those_of_a_warm_lane(
+    tmp_path: Path, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm, "PAST_OTHERS_SECONDS", 0.1)
+    async with dispatching(tmp_path, server) as d:
+        async with working(server, "x"), working(server, "y"):
+            await two_workers_are_known(d)
+        await submit_many(d, 4, models=["a"])
+        await d.submit("other", models=["b"])
+        await submit_many(d, 300, first=4, models=["a"])
+        async with working(server, "x") as x:
+            await all_ended(d)
+        assert x.order.index("p000") < x.order.index("other") < x.order.index("p200")
+        rest = [name for name in x.order if name != "other"]
+        assert rest == sorted(rest)
 
 
 @pytest.mark.parametrize("store_lost", [False, True])
