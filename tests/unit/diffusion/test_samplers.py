@@ -62,10 +62,10 @@ def test_many_steps_lead_to_the_exact_picture(name: str, path: Path, seed: int) 
     mean = torch.randn(shape, generator=generator, dtype=torch.float64)
     pictures = Normal(mean, 0.3 + 0.5 * seed, path)
     high = 20.0 / seed if path == EXPLODING else 1 - 0.01 * seed
-    passed = karras(LogLevels(torch.tensor([0.02 * seed, high])), 600)[:-1].double()
+    passed = karras(LogLevels(torch.tensor([0.02 * seed, high])), 150)[:-1].double()
     start = pictures.noisy(passed[0], generator)
     end = end_of(without_noise(name), pictures, start, passed)
-    assert (end - pictures.exact(start, passed[0], passed[-1])).abs().max() < 0.02
+    assert (end - pictures.exact(start, passed[0], passed[-1])).abs().max() < 0.05
 
 
 KEEP_NO_SPREAD = {"lcm", "dpmpp_2s_ancestral_cfg_pp"}
@@ -148,7 +148,7 @@ def test_a_walk_without_steps_leaves_the_latent_as_it_is(name: str) -> None:
 def test_any_number_of_steps_and_any_part_of_them_ends_in_numbers(name: str, prediction: Epsilon | Flow) -> None:
     sampler, latent = SAMPLERS[name], torch.ones(1, 2, 4, 4)
     pictures = Normal(latent, 0.7, prediction.path)
-    for steps, part in product((1, 2, 3, 7), (1.0, 0.5)):
+    for steps, part in product((1, 2, 5), (1.0, 0.5)):
         passed = sigmas("normal", prediction.levels, steps, denoise=part, skip_next_to_last=sampler.skip_next_to_last)
         for levels in (passed, passed[:-1]):
             walk = Walk(prediction=prediction, sampler=sampler, sigmas=levels, seed=3)

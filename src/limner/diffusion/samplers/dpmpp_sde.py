@@ -95,7 +95,7 @@ def dpmpp_3m_sde(
     noise_scale: float = 1.0,
     on_step: OnStep = ignore,
 ) -> Tensor:
-    """Third-order sampler that learns the curve from the two steps before.
+    """Sampler that learns the curve from the two steps before.
 
     x and sigmas as for `euler`. The first steps have less to go by, which holds its order down. Calls denoise N times.
     """

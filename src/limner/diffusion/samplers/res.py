@@ -15,7 +15,7 @@ from limner.diffusion.samplers.base import OnStep, ignore, sampler, towards
 
 @sampler("res_multistep", order=2)
 def res_multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, on_step: OnStep = ignore) -> Tensor:
-    """Deterministic second-order sampler.
+    """Deterministic second-order sampler that integrates the curve it learned from the step before.
 
     x and sigmas as for `euler`. The multistep form, in time -log sigma. The first step, and one that ends at 0, are of
     first order. Calls denoise N times.
@@ -61,7 +61,10 @@ def res_multistep_ancestral_cfg_pp(
     noise_scale: float = 1.0,
     on_step: OnStep = ignore,
 ) -> Tensor:
-    """`res_multistep_cfg_pp` with the noise of `res_multistep_ancestral`. Calls both N times."""
+    """`res_multistep_cfg_pp` with the noise of `res_multistep_ancestral`.
+
+    All as for those. Calls both N times.
+    """
     return _walk(both, x, sigmas, draw, eta, noise_scale, on_step)
 
 

@@ -119,7 +119,7 @@ def er_sde(
     stages: int = 3,
     on_step: OnStep = ignore,
 ) -> Tensor:
-    """Third-order sampler for the reverse SDE with as much noise as a function of the level says.
+    """Sampler for the reverse SDE, with as much noise as a function of the level says.
 
     x, sigmas and draw as for `euler_ancestral`. scaler: that function; the less its logarithm rises than that of the
     level, the less noise. stages: 1 to 3, the order. Cui et al. 2023 (ER-SDE), arXiv:2309.06169, algorithms 3 to 5.
