@@ -34,7 +34,7 @@ Starts = Annotated[
     typer.Option(
         "--start",
         metavar="COMMAND",
-        help="Starts the ComfyUI of --engine, with {port} and {host} of its URL: once for each, or one for all.",
+        help="Starts the ComfyUI of --engine, with its {host}, {port} and {index} (0, 1 ...): once for each, or one for all.",
     ),
 ]
 Hang = Annotated[

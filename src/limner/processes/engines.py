@@ -105,15 +105,15 @@ def _with_starts(engines: list[Chosen], starts: Sequence[str]) -> list[Chosen]:
             f"--start {starts[0]!r} is for {driven} engines, which would all listen on one port: "
             "write {port} where the port stands"
         )
-    commands = iter(starts if len(starts) == driven else [starts[0]] * driven)
+    commands = enumerate(starts if len(starts) == driven else [starts[0]] * driven)
     return [
-        engine if engine.address is None else replace(engine, start=_command(next(commands), engine.address))
+        engine if engine.address is None else replace(engine, start=_command(*next(commands), engine.address))
         for engine in engines
     ]
 
 
-def _command(text: str, address: Address) -> tuple[str, ...]:
-    """The words of a command, with the address's host and port in their places. Raises Misconfigured."""
+def _command(index: int, text: str, address: Address) -> tuple[str, ...]:
+    """The words of a command, with the engine's host, port and index in their places. Raises Misconfigured."""
     if not _is_here(address.host):
         raise Misconfigured(
             f"--start starts a ComfyUI on this machine, but {address.shown} is elsewhere: run `limner worker` there"
@@ -125,7 +125,8 @@ def _command(text: str, address: Address) -> tuple[str, ...]:
     if not words or shutil.which(words[0]) is None:
         program = repr(words[0]) if words else "named"
         raise Misconfigured(f"--start {text!r}: there is no program {program} that can be run; give its whole path")
-    return tuple(word.replace("{port}", str(address.port)).replace("{host}", address.host) for word in words)
+    places = {"{port}": str(address.port), "{host}": address.host, "{index}": str(index)}
+    return tuple(re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], word) for word in words)
 
 
 def _named(engines: list[Chosen], settings: Settings) -> list[Chosen]:

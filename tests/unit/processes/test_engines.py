@@ -64,6 +64,12 @@ def test_one_command_starts_each_comfyui_on_its_own_port(tmp_path: Path) -> None
     assert second.start[-3:] == ("localhost", "--port", "8103")
 
 
+def test_one_command_gives_each_comfyui_its_own_device(tmp_path: Path) -> None:
+    start = f"{sys.executable} main.py --port {{port}} --cuda-device {{index}}"
+    first, own, second = engines_of_worker(settings(tmp_path, engines=(A, "own", C), starts=(start,)))
+    assert (first.start[-1], own.start, second.start[-1]) == ("0", (), "1")
+
+
 def test_each_comfyui_can_have_a_command_of_its_own(tmp_path: Path) -> None:
     starts = (f"{sys.executable} one.py", f"{sys.executable} 'two three.py' {{\"json\":1}}")
     first, own, second = engines_of_worker(settings(tmp_path, engines=(A, "own", C), starts=starts))
