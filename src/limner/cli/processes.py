@@ -34,7 +34,7 @@ Starts = Annotated[
     typer.Option(
         "--start",
         metavar="COMMAND",
-        help="Starts the ComfyUI of --engine, with its {host}, {port} and {index} (0, 1 ...): once for each, or one for all.",
+        help="Starts the ComfyUI of --engine, with its {host}, {port}, {index} (0, 1 ...): one for each or for all.",
     ),
 ]
 Hang = Annotated[
