@@ -57,6 +57,11 @@ class Attempt:
             ended = self._fault(error)
         except OSError as error:  # this machine's disk is full, or has a fault
             ended = self._fault(Unavailable(f"the worker could not keep the job's files: {error}"))
+        except (
+            Exception
+        ) as error:  # a fault of ours: the next job must not pay for it, nor this one come again for ever
+            log.exception("the worker failed on a job", job_id=self.job_id)
+            ended = self._fault(LimnerError(f"The worker failed on this job: {type(error).__name__}: {error}"))
         return self._report(ended, duration_ms=round((time.monotonic() - begin) * 1000))
 
     async def stop(self, why: Stop) -> None:
@@ -162,7 +167,7 @@ def _check_nodes(workflow: dict[str, Any], catalogue: dict[str, Any]) -> None:
     nodes = catalogue.get("nodes")
     if not nodes:
         return
-    lacking = {id: node["class_type"] for id, node in workflow.items() if node["class_type"] not in nodes}
+    lacking = {id: str(node.get("class_type")) for id, node in workflow.items() if node.get("class_type") not in nodes}
     if lacking:
         id, class_type = next(iter(lacking.items()))
         names = ", ".join(sorted(set(lacking.values())))

@@ -124,6 +124,21 @@ async def test_a_refusal_is_told_in_the_engines_own_words(stage: Stage) -> None:
     assert done.error == {**told, "code": "workflow_refused", "retryable": False}
 
 
+async def test_a_fault_of_our_own_ends_the_job_and_not_the_worker(stage: Stage) -> None:
+    async def stumble(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
+        raise KeyError("exec_info")
+
+    stage.engine.script = stumble
+    await stage.submit()
+    done = await stage.ended()
+    assert done.error is not None
+    assert (done.outcome, done.error["code"], done.error["retryable"]) == ("failed", "internal", False)
+    assert "KeyError: 'exec_info'" in done.error["exception_message"]
+    stage.engine.script = succeed
+    await stage.submit("next")
+    assert (await stage.ended()).outcome == "succeeded"
+
+
 async def test_a_token_for_another_worker_is_given_back_for_a_while(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
