@@ -15,7 +15,7 @@ from limner.db.jobs import Held
 from limner.db.release import Out, Released
 from limner.db.session import Connection, Database
 from limner.errors import Unavailable
-from limner.jobs.machine import TokenMissing
+from limner.jobs.events import TokenMissing
 from limner.jobs.model import State
 from limner.services.life import Change, Life
 from limner.services.release import Release

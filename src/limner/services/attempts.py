@@ -20,7 +20,7 @@ from limner.db import jobs as rows
 from limner.db.files import FileRow
 from limner.db.session import Connection, Database
 from limner.errors import BadName
-from limner.jobs.machine import Accepted, ClaimAsked, NobodyCame, Refused, Reported
+from limner.jobs.events import Accepted, ClaimAsked, NobodyCame, Refused, Reported
 from limner.jobs.model import Job
 from limner.services import keeping
 from limner.services.life import Change, Life

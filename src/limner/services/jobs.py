@@ -20,8 +20,8 @@ from limner.db.release import Released
 from limner.db.rows import request_values
 from limner.db.session import Connection, Database
 from limner.errors import PayloadTooLarge
+from limner.jobs.events import CancelAsked
 from limner.jobs.lanes import Lanes
-from limner.jobs.machine import CancelAsked
 from limner.jobs.model import InputFile, Job, State
 from limner.services.life import Change, Life
 from limner.services.release import Release

@@ -13,10 +13,9 @@ from limner.db import jobs as rows
 from limner.db.jobs import Held
 from limner.db.release import Released
 from limner.db.session import Connection
-from limner.jobs.machine import (
+from limner.jobs.events import (
     Accepted,
     AttemptEnded,
-    Decision,
     Ended,
     Event,
     Granted,
@@ -24,8 +23,8 @@ from limner.jobs.machine import (
     PurgeToken,
     Refused,
     RunAfter,
-    decide,
 )
+from limner.jobs.machine import Decision, decide
 from limner.jobs.model import Job, State
 from limner.services.live import LiveEvents
 from limner.services.release import Release

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.jobs.machine import (
-    MAX_ATTEMPTS,
+from limner.jobs.events import (
     Accepted,
     AttemptEnded,
     CancelAsked,
     ClaimAsked,
-    Decision,
     Ended,
     Event,
     Granted,
@@ -27,9 +25,8 @@ from limner.jobs.machine import (
     Reported,
     RunAfter,
     TokenMissing,
-    backoff_seconds,
-    decide,
 )
+from limner.jobs.machine import MAX_ATTEMPTS, Decision, backoff_seconds, decide
 from limner.jobs.model import Job, State
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
