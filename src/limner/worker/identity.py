@@ -35,6 +35,10 @@ class Identity:
         """Until it is known who was here before: not earlier may this worker show itself."""
         await self._looked.wait()
 
+    @property
+    def is_alone(self) -> bool:
+        return self._alone.is_set()
+
     async def alone(self) -> None:
         """Until it is certain that nobody else bears this id; that may never be."""
         await self._alone.wait()
@@ -50,7 +54,9 @@ class Identity:
             if shown == self.incarnation:
                 end = end or time.monotonic() + WATCH_SECONDS
             elif shown == before and end is not None:
-                raise Misconfigured(f"another worker runs as {self._worker!r}: each needs a LIMNER_WORKER_ID of its own")
+                raise Misconfigured(
+                    f"another worker runs as {self._worker!r}: each needs a LIMNER_WORKER_ID of its own"
+                )
         self._alone.set()
 
     async def _shown(self) -> str:

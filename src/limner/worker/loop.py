@@ -167,16 +167,18 @@ class Worker:
         ask = held_before(self._bus, self._gateways, self._config.pool, go_on=lambda: not self._leaving.begun)
         for delivery in await self._leaving.until(ask) or ():
             with self._lease.holding(delivery):
-                await self._leaving.until(self._identity.alone())  # else it may be at work elsewhere
-                if not self._leaving.begun:
-                    await self._go_on_with(delivery)
+                await self._go_on_with(delivery)
 
     async def _go_on_with(self, delivery: Delivery) -> None:
+        up = self._engine.alive or await self._start_engine(RESUME_SECONDS)
+        await self._leaving.until(self._identity.alone())
+        if not self._identity.is_alone:  # we stop, and somebody else under our id may be at work on it
+            return
         claimed = await self._turns.claim(delivery, resumed=True)
         if claimed is None:
             return
-        log.info("going on with a job", job_id=delivery.token.id, attempt=claimed.attempt)
-        if self._engine.alive or await self._start_engine(RESUME_SECONDS) or self._leaving.begun:
+        if up or self._leaving.begun:
+            log.info("going on with a job", job_id=delivery.token.id, attempt=claimed.attempt)
             self._warm.took(delivery.lane)
             await self._after(await self._turns.work(delivery, claimed, resumed=True))
         else:
