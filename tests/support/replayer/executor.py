@@ -136,7 +136,7 @@ class _Run:
     def _filled(self, frame: Frame) -> Frame:
         """The frame with this prompt's id, the present time and the names that its files got."""
         if isinstance(frame, Event):
-            if frame.type == "executed":
+            if frame.type == "executed" and frame.data["node"] not in self._prompt.script.cached:
                 self._save(frame.data["output"])
             data = self._put_in(frame.data)
             if not self._executor._version.tells_real_nodes:
@@ -159,8 +159,9 @@ class _Run:
         """The files that this output names are there from now on."""
         for key in _named(ui):
             recorded = self._prompt.script.files.get(key) if self._prompt.exact else None
-            content = recorded or made_picture(json.dumps([self._prompt.graph, key], sort_keys=True))
-            self._renamed[key[2]] = self._executor._folders.save(key, content)
+            if recorded is None:
+                recorded = made_picture(json.dumps([self._prompt.graph, key], sort_keys=True))
+            self._renamed[key[2]] = self._executor._folders.save(key, recorded)
 
     def _interruption(self) -> Event:
         node = self._memory.node or next(iter(self._prompt.graph))

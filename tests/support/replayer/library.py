@@ -39,7 +39,7 @@ class Library:
         if same:
             return same[min(self._seen.get(_key(graph), 0), len(same) - 1)]
         alike = [each for each in self.scripts if _shape(each.graph) == _shape(graph)]
-        return min(alike, key=lambda each: (not each.succeeded, each.cached), default=None)
+        return min(alike, key=lambda each: (not each.succeeded, len(each.cached)), default=None)
 
     def same(self, one: dict[str, Any], other: dict[str, Any]) -> bool:
         return bool(_exact(one) == _exact(other))

@@ -70,9 +70,10 @@ class Script:
     files: dict[FileKey, bytes] = field(default_factory=dict)
 
     @property
-    def cached(self) -> bool:
-        """Whether an earlier prompt had made some of it already."""
-        return any(isinstance(f, Event) and f.type == "execution_cached" and f.data["nodes"] for f in self.frames)
+    def cached(self) -> set[str]:
+        """The nodes whose results an earlier prompt had made."""
+        events = [f for f in self.frames if isinstance(f, Event) and f.type == "execution_cached"]
+        return {node for event in events for node in event.data["nodes"]}
 
     @property
     def succeeded(self) -> bool:

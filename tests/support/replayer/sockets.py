@@ -38,11 +38,15 @@ class Socket:
 
 
 class Sockets:
-    """`features`: what an asker of feature_flags is told; None: this version knows of none."""
+    """`features`: what an asker of feature_flags is told; None: this version knows of none.
+
+    `opened`: the client id of every socket that was ever opened.
+    """
 
     def __init__(self, features: dict[str, Any] | None) -> None:
         self._features = features
         self._by_client: dict[str, Socket] = {}
+        self.opened: list[str] = []
 
     @property
     def clients(self) -> list[str]:
@@ -54,6 +58,7 @@ class Sockets:
         client = ws.query_params.get("clientId") or uuid.uuid4().hex
         socket = Socket(ws)
         await ws.accept()
+        self.opened.append(client)
         self._by_client[client] = socket  # an older socket of this id hears nothing more
         greeting[0].data["sid"] = client
         for event in greeting:

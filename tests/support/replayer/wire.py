@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PIECE_BYTES = 65_536
 
@@ -19,11 +19,14 @@ class Connection:
     near: asyncio.StreamWriter
     far: asyncio.StreamWriter
     path: str = ""
+    pumps: list[asyncio.Task[None]] = field(default_factory=list)
 
     def cut(self) -> None:
         """Both sides find the connection gone, in the middle of whatever they were saying."""
         self.near.transport.abort()
         self.far.transport.abort()
+        for pump in self.pumps:
+            pump.cancel()
 
 
 class Wire:
@@ -49,7 +52,7 @@ class Wire:
             self._server = None
         self.cut()
         while self._connections:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     def cut(self, *paths: str) -> None:
         """Breaks the connections whose first request was for a path that begins so; all, without any."""
@@ -72,15 +75,13 @@ class Wire:
             return
         connection = Connection(near, far)
         self._connections.add(connection)
-        there = asyncio.create_task(self._pump(reader, far, connection))
-        back = asyncio.create_task(self._pump(answers, near, connection))
+        there, back = self._pump(reader, far, connection), self._pump(answers, near, connection)
+        connection.pumps = [asyncio.create_task(there), asyncio.create_task(back)]
         try:
-            await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((there, back), timeout=1.0)  # the other direction's last bytes
+            await asyncio.wait(connection.pumps, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(connection.pumps, timeout=1.0)  # the other direction's last bytes
         finally:
             connection.cut()
-            there.cancel()
-            back.cancel()
             self._connections.discard(connection)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: Connection) -> None:
