@@ -19,7 +19,7 @@ ASK_SECONDS = 20.0  # by then the leases of all that was held have run out
 async def held_before(bus: Bus, gateways: Gateways, pool: str, *, go_on: Callable[[], bool]) -> list[Delivery]:
     """The deliveries that this worker had, kept alive for another 15 s; whether they are still good the claim tells.
 
-    None where no gateway answers in time: what was held is delivered again then, as of any worker that is lost.
+    Empty where no gateway answers in time: what was held is delivered again then, as of any worker that is lost.
     """
     deadline = time.monotonic() + ASK_SECONDS
     try:
