@@ -81,9 +81,9 @@ KEEP_NO_STRAIGHT_SPREAD = {*KEEP_NO_SPREAD, "ddpm", "res_multistep_ancestral", "
 def test_a_random_sampler_keeps_the_spread_of_the_data(name: str, path: Path) -> None:
     """Whatever noise is added on the way, the end has the mean and the variance of the data."""
     sampler, generator = SAMPLERS[name], torch.Generator().manual_seed(7)
-    pictures = Normal(torch.full((1, 4, 64, 64), -1.5), 0.6, path)
+    pictures = Normal(torch.full((1, 4, 48, 48), -1.5), 0.6, path)
     levels = LEVELS if path == EXPLODING else straight(3)
-    passed = sigmas("karras" if path == EXPLODING else "normal", levels, 400)
+    passed = sigmas("karras" if path == EXPLODING else "normal", levels, 300)
     passed[0] = min(float(passed[0]), levels.at(1e-4))
     end = end_of(sampler, pictures, pictures.noisy(passed[0], generator), passed, seed=8)
     assert float(end.mean()) == pytest.approx(-1.5, abs=0.05)
@@ -116,6 +116,16 @@ def test_an_adaptive_sampler_is_as_exact_as_it_is_told_to_be(order: int) -> None
 
     assert error(0.05) < 0.2
     assert error(1e-5) < 1e-4
+
+
+def test_an_adaptive_sampler_comes_to_an_end_however_exact_it_should_be() -> None:
+    pictures = Normal(torch.ones(1, 2, 4), 0.8)
+    sampler, start, path = (
+        SAMPLERS["dpm_adaptive"].tuned(rtol=0.0, atol=0.0),
+        pictures.mean * 12,
+        torch.tensor([9.0, 0.1]),
+    )
+    assert torch.allclose(sampler(pictures, start, path), pictures.exact(start, *path), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name.endswith("cfg_pp")])

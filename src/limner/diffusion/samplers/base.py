@@ -32,8 +32,8 @@ class Sampler:
 
     order: how its error falls with the number of steps. skip_next_to_last: it wants a schedule without the last level
     above 0. exploding: its algorithm knows the exploding path only; a walk on another path is carried over to it.
-    lowest: where it ends instead of at 0.
-    own_fill: what a mask keeps is covered with noise of its own. on_device: its noise is drawn where x is.
+    lowest: where it ends instead of at 0. own_fill: what a mask keeps is covered with noise of its own. on_device: its
+    Brownian motion is drawn where x is, not on the CPU.
     """
 
     name: str

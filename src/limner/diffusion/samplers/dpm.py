@@ -112,9 +112,10 @@ def dpm_adaptive(
             up = ((-2 * then).exp() - (-2 * aim).exp()).sqrt()
         one = _Step(denoise, x, time)
         low, high = one.to(aim, order - 1, 1 / 3), one.to(aim, order)
-        bound = torch.maximum(torch.tensor(atol).to(x), rtol * torch.maximum(low.abs(), before.abs()))
+        allowed = max(atol, torch.finfo(x.dtype).tiny)
+        bound = (rtol * torch.maximum(low.abs(), before.abs())).clamp(min=allowed)
         error = float(torch.linalg.norm((low - high) / bound)) / math.sqrt(x.numel())
-        if not math.isfinite(error):  # no step would ever be accepted
+        if math.isnan(error):  # a broken network; no step would ever be accepted
             return high
         if control.accepts(error):
             before, x, time = low, high, then
