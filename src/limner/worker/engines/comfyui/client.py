@@ -196,8 +196,9 @@ class ComfyClient:
             return self._refusal(error.response, method, path)
         if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
             return Unreachable(f"{what} was not answered in time", slow=True)
-        refused = isinstance(error, httpx.ConnectError) and _is_refusal(error)
-        return Unreachable(f"{what} failed: {error or type(error).__name__}", refused=refused)
+        if isinstance(error, httpx.ConnectError) and _is_refusal(error):
+            return Unreachable(f"{what} failed: nobody listens there", refused=True)
+        return Unreachable(f"{what} failed: {str(error) or type(error).__name__}")
 
     def _refusal(self, answer: httpx.Response, method: str, path: str) -> LimnerError:
         what = f"{method} {self.address.shown}{path}"
@@ -210,14 +211,13 @@ class ComfyClient:
         return Refused(answer.status_code, body, what)
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Whether nobody listens at that port, told by what the connection failed of."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether nobody listens there, told by what the connection failed of; a name may stand for several addresses."""
+    if error is None or isinstance(error, ConnectionRefusedError):
+        return error is not None
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_refusal(each) for each in error.exceptions)
+    return _is_refusal(error.__cause__ or error.__context__)
 
 
 def _object(answer: Any, path: str) -> dict[str, Any]:

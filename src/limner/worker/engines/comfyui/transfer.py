@@ -13,7 +13,6 @@ from limner.errors import LimnerError, NotFound
 
 TRIES = 3
 PAUSE_SECONDS = 0.3
-CHUNK_BYTES = 256 * 1024
 
 
 class CutShort(LimnerError):
@@ -66,8 +65,10 @@ class Transfer:
                 raise httpx.HTTPStatusError(
                     f"answered with {answer.status_code}", request=answer.request, response=answer
                 )
-            goes_on = answer.status_code == 206 and _starts_at(answer) == part.got
-            if not goes_on:
+            if answer.status_code == 206 and _starts_at(answer) != part.got:
+                part.got = 0
+                raise CutShort("another part came than was asked for")
+            if answer.status_code != 206:
                 part.got = 0
             part.version = answer.headers.get("last-modified", "")
             await self._write(answer, target, part)
@@ -78,7 +79,7 @@ class Transfer:
         whole = None if announced is None else part.got + announced
         with target.open("r+b" if part.got else "wb") as file:
             file.seek(part.got)
-            async for chunk in answer.aiter_bytes(CHUNK_BYTES):
+            async for chunk in answer.aiter_bytes():
                 file.write(chunk)
                 part.got += len(chunk)
             file.truncate()
