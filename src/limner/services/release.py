@@ -20,6 +20,7 @@ log = logs.get("limner.services.release")
 
 SMALLEST_WINDOW = 8
 RETRY_SECONDS = 0.25
+FAREWELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,10 @@ class Release:
         return {errand.job.id for errand in self._errands if not errand.take_back}
 
     async def stop(self) -> None:
-        """Ends the sending task. What it had not sent is put back by the next sweep."""
+        """Sends what is on its way, and ends. What the bus does not take now is put back by the next sweep."""
         if self._task is not None:
+            if self._bus.connected:
+                await asyncio.wait({self._task}, timeout=FAREWELL_SECONDS)
             await end([self._task])
             self._task = None
 

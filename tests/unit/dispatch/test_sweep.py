@@ -53,6 +53,14 @@ async def test_the_gateway_died_between_commit_and_publish(tmp_path: Path) -> No
         assert (taken[1].prompt_id, taken[1].attempt) == ("p", 1)
 
 
+async def test_a_gateway_that_is_told_to_stop_sends_what_it_has_released(tmp_path: Path) -> None:
+    async with swept(tmp_path) as (d, bus, _sweep):
+        for _ in range(5):
+            await d.jobs.submit(tenant=T, workflow=WORKFLOW, outputs=["1"], extra_data={})
+        await d.release.stop()
+        assert len(await bus.pending("default")) == 5
+
+
 async def test_jobs_that_were_submitted_within_a_moment_go_back_together(tmp_path: Path) -> None:
     """Were some of them put back a round later, those behind them would have been released before."""
     async with swept(tmp_path) as (d, bus, sweep):
