@@ -2,6 +2,7 @@
 
 Of k-diffusion (https://github.com/crowsonkb/k-diffusion, MIT License, (c) 2022 Katherine Crowson) and of papers; each
 in the form it was published in: time t = -log sigma, slopes d, slow and plain. `kept` is alpha(sigma) of the path.
+`heunpp2` has no publication to hold it against: it is our own reading, written out a second time.
 """
 
 from __future__ import annotations
@@ -470,7 +471,7 @@ def ipndm_v(model: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def heunpp2(model: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Heun++ of the sampler collections for web interfaces: three slopes, weighed by their levels."""
+    """Three slopes, weighed by their levels: each case by itself."""
     for i in range(len(sigmas) - 1):
         d = (x - model(x, sigmas[i])) / sigmas[i]
         dt = sigmas[i + 1] - sigmas[i]
