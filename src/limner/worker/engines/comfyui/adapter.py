@@ -11,6 +11,7 @@ from typing import Any
 from limner import logs
 from limner.enginehost.protocol import EngineInfo, RunRequest
 from limner.errors import LimnerError
+from limner.worker.engines.comfyui import tasks
 from limner.worker.engines.comfyui.address import Address
 from limner.worker.engines.comfyui.client import ComfyClient, Refused, Unreachable
 from limner.worker.engines.comfyui.follow import Hung
@@ -24,6 +25,8 @@ from limner.worker.engines.comfyui.stopping import Stopping
 from limner.worker.engines.port import EngineLost, RunEnded, Sink
 
 log = logs.get("comfyui")
+
+FAREWELL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +166,10 @@ class ComfyEngine:
         """Lets go of the instance, which goes on."""
         self._is_up = False
         await self._monitor.end()
-        await asyncio.gather(*self._loose_ends)
+        if self._loose_ends:
+            await asyncio.wait(self._loose_ends, timeout=FAREWELL_SECONDS)
+        for task in list(self._loose_ends):
+            await tasks.end(task)
         await self._line.close()
         await self._client.close()
 

@@ -36,7 +36,10 @@ class Hung(EngineLost):
 
 
 class Follow:
-    """`follow` tells `telling` all that is heard, and returns how the prompt ended as its history has it."""
+    """`follow` tells `telling` all that is heard, and returns how the prompt ended as its history has it.
+
+    `taken_up`: the prompt was there before; it may be over.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Follow:
         stopping: Stopping,
         patience: Patience,
         hang_seconds: float,
+        taken_up: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
@@ -58,9 +62,9 @@ class Follow:
         self._patience = patience
         self._hang = hang_seconds
         self._clock = clock
-        self.missed = line.shaky  # whether something may not have been heard
+        self.missed = line.shaky or taken_up  # whether something may not have been heard
         now = clock()
-        self._looked = now
+        self._looked = now - patience.quiet if taken_up else now
         self._moved = now
         self._moves = reading.moves
         self._pause = 0.0  # until the next look, which comes the later the more often it was looked in vain

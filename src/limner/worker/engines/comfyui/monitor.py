@@ -55,6 +55,7 @@ class Monitor:
         self._clock = clock
         self._idle_since: float | None = clock()
         self._freed = True  # a fresh instance holds nothing
+        self._had_line = False  # whether its events could be heard; a proxy may let no sockets through
         self._stale = asyncio.Event()
         self._models: dict[str, list[str]] = {}
         self._models_at = self._surveyed_at = clock()
@@ -75,6 +76,7 @@ class Monitor:
 
     def begin(self) -> None:
         """From now on it is looked at from time to time."""
+        self._had_line = self._line.up
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
@@ -96,7 +98,7 @@ class Monitor:
 
     def freed(self) -> None:
         """It was told to let go of what it holds."""
-        self._freed = True
+        self._freed = self._idle_since is not None
 
     async def _run(self) -> None:
         misses = 0
@@ -120,18 +122,16 @@ class Monitor:
 
     async def _look(self, now: float) -> None:
         """One look; more where something may have changed. Raises Unreachable and Refused."""
-        was_restarted = not self._line.up
+        was_restarted = self._had_line and not self._line.up
         if was_restarted or self._stale.is_set() or now - self._surveyed_at >= self._patience.catalogue_every:
             await self.survey()
             self._stale.clear()
         else:
             self._learn(await self._client.system_stats())
             await self._look_at_models(now)
-        if self._idle_since is None:
-            return
-        if was_restarted:
+        if self._idle_since is not None:
             await self._open_line()
-        await self._tidy(now)
+            await self._tidy(now)
 
     async def _look_at_models(self, now: float) -> None:
         """A new model file changes what the nodes offer."""
@@ -141,10 +141,16 @@ class Monitor:
                 await self.survey()
 
     async def _open_line(self) -> None:
+        if self._line.up:
+            self._had_line = True
+            return
         try:
             await self._line.open()
-        except Unreachable as error:  # a proxy may let no sockets through: runs can be followed without
-            log.warning("a ComfyUI's events cannot be heard", error=error.message)
+            self._had_line = True
+        except Unreachable as error:
+            if self._had_line:
+                log.warning("a ComfyUI's events cannot be heard", error=error.message)
+            self._had_line = False
 
     async def _tidy(self, now: float) -> None:
         """What nobody needs while it is idle."""

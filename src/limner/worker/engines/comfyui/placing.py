@@ -68,7 +68,7 @@ class Placing:
     async def stop_leftovers(self, but: str = "") -> None:
         """Stops what was left, but for this job's: nobody takes it up again."""
         others, self.leftovers = [item for item in self.leftovers if item.job != but], []
-        for item in others:
+        for item in reversed(others):  # what waits first: it would begin as soon as what runs is stopped
             log.warning("a run that an earlier supervisor has begun is stopped", job_id=item.job)
             try:
                 await self.stop(item.prompt_id)
@@ -94,11 +94,12 @@ class Placing:
 
         An ended one counts if it succeeded, or if it is this attempt's own; else it is taken out of the history.
         """
-        if not (
-            request.resumed or request.job in self._submitted or any(each.job == request.job for each in self.leftovers)
-        ):
+        was_left = any(item.job == request.job for item in self.leftovers)
+        if not request.resumed and not was_left and request.job not in self._submitted:
             return None
-        return await self._patiently(lambda: self._find(request))
+        found = await self._patiently(lambda: self._find(request))
+        self.leftovers = []
+        return found
 
     async def submit(self, request: RunRequest, workflow: dict[str, Any], client_id: str) -> Placed:
         """Submits it, and makes sure that it is there once also where the answer was lost."""

@@ -75,9 +75,10 @@ class ComfyRun:
             client_id = await line.begin(found.client_id if found is not None else "")
             if found is not None:
                 log.info("a run that began before is taken up again", job_id=self._request.job)
-                return await self._attend(found, await self._instance.uploads.recall(self._request))
-            prepared = await self._unless_stopped(self._prepare())
-            return self._stopped() if prepared is None else await self._begin(prepared, client_id)
+                prepared = await self._instance.uploads.recall(self._request)
+                return await self._attend(found, prepared, taken_up=True)
+            uploaded = await self._unless_stopped(self._prepare())
+            return self._stopped() if uploaded is None else await self._begin(uploaded, client_id)
         finally:
             await self._stopping.close()
             await line.end()
@@ -118,7 +119,7 @@ class ComfyRun:
     def _refused(self, refused: Refused, prepared: Prepared) -> RunEnded:
         return causes.refusal(refused.answered, refused.body, prepared.workflow, restore=prepared.restore)
 
-    async def _attend(self, placed: Placed, prepared: Prepared) -> RunEnded:
+    async def _attend(self, placed: Placed, prepared: Prepared, *, taken_up: bool = False) -> RunEnded:
         """From the placed prompt to the end of the run."""
         shared = self._instance
         self.prompt_id = self._reading.prompt_id = placed.prompt_id
@@ -133,6 +134,7 @@ class ComfyRun:
             stopping=self._stopping,
             patience=shared.patience,
             hang_seconds=shared.hang_seconds,
+            taken_up=taken_up,
         )
         try:
             for warning in _warnings(placed, prepared):
