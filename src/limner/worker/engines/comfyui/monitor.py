@@ -45,6 +45,7 @@ class Monitor:
     ) -> None:
         self.info = EngineInfo(kind="comfyui")
         self.specs: Mapping[str, NodeSpec] = {}
+        self._told: tuple[Any, ...] = ()  # what was last told of it
         self._client = client
         self._line = line
         self._placing = placing
@@ -181,7 +182,8 @@ class Monitor:
             ram_free=_bytes(system.get("ram_free")),
             ready=True,
         )
-        if _face(self.info) != _face(before):
+        if _face(self.info) != self._told:
+            self._told = _face(self.info)
             self._on_info(self.info)
 
 
