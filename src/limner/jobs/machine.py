@@ -45,6 +45,7 @@ from limner.jobs.model import Job, State
 
 MAX_ATTEMPTS = 3
 MAX_ATTEMPTS_OUT_OF_MEMORY = 2
+MAX_RESUMES = 5
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 
@@ -113,11 +114,16 @@ def _claim(job: Job, asked: ClaimAsked) -> Decision:
 
 
 def _resume(job: Job, asked: ClaimAsked) -> Decision:
-    """The run may have outlived its supervisor. One that was to stop meanwhile is told so again."""
+    """The run may have outlived its supervisor. One that was to stop meanwhile is told so again.
+
+    Each time counts as a loss: a job that kills its supervisor again and again ends as one that kills its worker.
+    """
     if (job.worker, job.delivery) != (asked.worker, asked.delivery) or job.token is None:
         return _unchanged(job, Refused(reason="another delivery has the job now"))
+    if job.state is State.RUNNING and job.losses >= MAX_RESUMES:
+        return _unchanged(job, Refused(reason=f"its supervisor was lost {job.losses} times already"))
     if job.state is State.RUNNING:
-        return _unchanged(job, Granted(repeat=True))
+        return _with(replace(job, losses=job.losses + 1), Granted(repeat=True))
     if job.state is State.CANCELING:
         return _unchanged(job, Granted(repeat=True), InterruptWorker(worker=asked.worker, token=job.token))
     return _unchanged(job, Refused(reason=f"the job is {job.state}"))

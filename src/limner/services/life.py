@@ -94,7 +94,7 @@ class Life:
                     run_after = seconds
                 case AttemptEnded(outcome=outcome):
                     rows.end_attempt(connection, held, outcome)
-                case Granted():
+                case Granted(repeat=False):
                     rows.start_attempt(connection, held, decision.job)
                 case Ended(hidden=is_hidden):
                     hidden = is_hidden

@@ -80,7 +80,7 @@ async def test_the_next_supervisor_goes_on_with_the_job_as_the_same_attempt(tmp_
         assert (request.resumed, request.token) == (True, claimed.token)
         assert await attempts(d) == [("comfy", "succeeded")]
         [job] = await d.jobs.history(TENANT)
-        assert (job.state, job.attempts, job.losses) == (State.SUCCEEDED, 1, 0)
+        assert (job.state, job.attempts, job.losses) == (State.SUCCEEDED, 1, 1)
         assert await d.bus.pending("default") == {}
 
 

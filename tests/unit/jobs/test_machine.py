@@ -26,7 +26,7 @@ from limner.jobs.events import (
     RunAfter,
     TokenMissing,
 )
-from limner.jobs.machine import MAX_ATTEMPTS, Decision, backoff_seconds, decide
+from limner.jobs.machine import MAX_ATTEMPTS, MAX_RESUMES, Decision, backoff_seconds, decide
 from limner.jobs.model import Job, State
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -378,7 +378,16 @@ def test_a_worker_that_was_started_again_goes_on_with_what_it_was_granted() -> N
     before = running()
     decision = decide(before, resume())
     assert decision.answer == Granted(repeat=True)
-    assert decision.job is before, "no attempt more, no worker lost, the same token"
+    assert decision.job == replace(before, losses=1), "no attempt more, the same token, and the loss counted"
+
+
+def test_a_job_that_kills_its_supervisor_again_and_again_is_not_resumed_for_ever() -> None:
+    once = running()
+    resumed = 0
+    while isinstance((decision := decide(once, resume())).answer, Granted):
+        once, resumed = decision.job, resumed + 1
+    assert resumed == MAX_RESUMES
+    assert decision.job is once, "the lease runs out, and the loss of its worker is counted as an attempt"
 
 
 @pytest.mark.parametrize("changes", [{"worker": "w2"}, {"delivery": "d2"}, {"epoch": 1}])
