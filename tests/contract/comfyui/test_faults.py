@@ -232,8 +232,7 @@ async def test_a_restart_in_mid_run_loses_the_run_soon_and_the_next_one_is_fine(
 ) -> None:
     comfyui.faults.hold_after = after
     running = asyncio.create_task(driven.run(driven.request(recorded("01"))))
-    while not driven.sink.events:
-        await asyncio.sleep(0.005)
+    await begun(driven)
     began = time.monotonic()
     await comfyui.restart()
     comfyui.faults.release()
@@ -260,8 +259,7 @@ async def test_an_instance_that_does_not_come_back_loses_the_run_and_is_not_aliv
 ) -> None:
     comfyui.faults.hold_after = 5
     running = asyncio.create_task(driven.run(driven.request(recorded("01"))))
-    while not driven.sink.events:
-        await asyncio.sleep(0.005)
+    await begun(driven)
     await comfyui.crash()
     with pytest.raises(EngineLost) as lost:
         await running
@@ -303,15 +301,26 @@ async def test_a_line_that_freezes_for_a_while_loses_nothing(comfyui: Replayer, 
     assert len(comfyui.ran) == 1
 
 
-async def test_a_line_that_stays_frozen_loses_the_run(comfyui: Replayer, driven: Driven) -> None:
+async def test_a_line_that_stays_frozen_loses_the_run(
+    comfyui: Replayer, driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_SECONDS", "ANSWER_SECONDS"):
+        monkeypatch.setattr(f"limner.worker.engines.comfyui.client.{name}", 0.5)
     comfyui.faults.hold_after = 5
-    running = asyncio.create_task(driven.run(driven.request(recorded("01")), seconds=30))
-    await comfyui.until_ran(1)
+    running = asyncio.create_task(driven.run(driven.request(recorded("01"))))
+    await begun(driven)
     comfyui.wire.freeze()
     with pytest.raises(EngineLost):
         await running
     comfyui.wire.thaw()
     comfyui.faults.release()
+
+
+async def begun(driven: Driven) -> None:
+    """Waits until the run has told something: the instance has taken its prompt, and the engine knows it."""
+    async with asyncio.timeout(10):
+        while not driven.sink.events:
+            await asyncio.sleep(0.005)
 
 
 async def test_a_prompt_that_is_gone_from_the_queue_is_lost(comfyui: Replayer, driven: Driven) -> None:
