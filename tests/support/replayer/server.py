@@ -71,7 +71,7 @@ class Replayer:
         return self.executor.ran
 
     async def __aenter__(self) -> Self:
-        bound = socket.socket()
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # for TCP_NODELAY
         bound.bind(("127.0.0.1", 0))
         self._app = Starlette(routes=routes(self))
         config = uvicorn.Config(self._asgi, interface="asgi3", lifespan="off", log_config=None, log_level="critical")

@@ -43,7 +43,7 @@ class Monitor:
         lost: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.info = self._told = EngineInfo(kind="comfyui")
+        self.info = EngineInfo(kind="comfyui")
         self.specs: Mapping[str, NodeSpec] = {}
         self._told: tuple[Any, ...] = ()  # what was last told of it
         self._client = client
