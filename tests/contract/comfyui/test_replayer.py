@@ -142,14 +142,13 @@ async def test_a_graph_of_the_same_shape_runs_alike_and_its_files_never_overwrit
         assert (await client.http.get("/view", params=image)).content.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("number", range(4, 35))
-async def test_refusals_are_the_recorded_ones(comfyui: Replayer, number: int) -> None:
-    exchange = recording("10")["exchanges"][number]
-    if exchange["response"]["status"] != 400:
-        return
+async def test_refusals_are_the_recorded_ones(comfyui: Replayer) -> None:
     async with httpx.AsyncClient(base_url=comfyui.url) as http:
-        answer = await http.post("/prompt", json=exchange["request"]["json"])
-        assert (answer.status_code, answer.json()) == (400, exchange["response"]["json"])
+        for exchange in recording("10")["exchanges"]:
+            if exchange["response"]["status"] == 400 and exchange["request"]["json"]:
+                answer = await http.post("/prompt", json=exchange["request"]["json"])
+                assert answer.status_code == 400, exchange["request"]["note"]
+                assert answer.json() == exchange["response"]["json"], exchange["request"]["note"]
 
 
 @pytest.mark.parametrize(("asks", "code"), [(METADATA, 4), (None, 1)])

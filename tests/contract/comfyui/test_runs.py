@@ -160,37 +160,31 @@ async def test_outputs_that_were_dropped_are_warned_of_and_the_rest_runs(driven:
     assert set(end.outputs) == set(history(recording("11"), body["prompt_id"])["outputs"])
 
 
-def refusals() -> Iterator[Any]:
-    for number, exchange in enumerate(recording("10")["exchanges"]):
-        graph = (exchange["request"].get("json") or {}) if isinstance(exchange["request"].get("json"), dict) else {}
-        nodes = graph.get("prompt")
-        if exchange["response"]["status"] == 400 and isinstance(nodes, dict) and nodes:
-            yield pytest.param(exchange, id=f"{number}: {exchange['request']['note']}")
-
-
 UNFIT = ("unknown class", "not in list")
 
 
-@pytest.mark.parametrize("exchange", [*refusals()])
-async def test_a_refusal_is_carried_on_in_full(
-    comfyui: Replayer, driven: Driven, exchange: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph, answer = exchange["request"]["json"]["prompt"], exchange["response"]["json"]
+async def test_every_recorded_refusal_is_carried_on_in_full(comfyui: Replayer, driven: Driven) -> None:
+    for exchange in recording("10")["exchanges"]:
+        body = exchange["request"].get("json")
+        graph = body.get("prompt") if isinstance(body, dict) else None
+        if exchange["response"]["status"] == 400 and isinstance(graph, dict) and graph:
+            await is_carried_on(comfyui, driven, graph, exchange)
+
+
+async def is_carried_on(comfyui: Replayer, driven: Driven, graph: dict[str, Any], exchange: dict[str, Any]) -> None:
+    note, answer = exchange["request"]["note"], exchange["response"]["json"]
     classes = comfyui.object_info()
     outputs = [n for n, node in graph.items() if classes.get(str(node.get("class_type")), {}).get("output_node")]
-    request = driven.request({"prompt": {}}, workflow=graph, outputs=outputs)
-    end = await driven.run(request)
-    if comfyui.unknown:
-        comfyui.unknown.clear()
-        pytest.fail("another graph was sent than the one that was asked for")
-    unfit = any(exchange["request"]["note"].startswith(each) for each in UNFIT)
-    assert end.outcome == ("unfit" if unfit else "failed")
-    assert end.end["refusal"] == {"error": answer["error"], "node_errors": answer["node_errors"]}
-    assert end.end["code"] == ("unfit_worker" if unfit else "workflow_refused")
-    assert end.end["retryable"] is False
+    end = await driven.run(driven.request({"prompt": {}}, workflow=graph, outputs=outputs))
+    assert not comfyui.unknown, f"{note}: another graph was sent than the one that was asked for"
+    unfit = note.startswith(UNFIT)
+    assert end.outcome == ("unfit" if unfit else "failed"), note
+    assert end.end["refusal"] == {"error": answer["error"], "node_errors": answer["node_errors"]}, note
+    assert end.end["code"] == ("unfit_worker" if unfit else "workflow_refused"), note
+    assert end.end["retryable"] is False, note
     for node_error in answer["node_errors"].values():
         for each in node_error["errors"]:
-            assert each["message"] in end.end["exception_message"]
+            assert each["message"] in end.end["exception_message"], note
 
 
 async def test_input_files_go_up_under_names_of_their_own_and_come_back_under_the_callers(
