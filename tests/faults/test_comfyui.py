@@ -181,9 +181,15 @@ async def over(replayer: Replayer, data_dir: Path) -> AsyncIterator[Front]:
     context = fronting(data_dir, [replayer.url])
     front = await asyncio.to_thread(context.__enter__)
     try:
+        await asyncio.to_thread(knows_its_nodes, front)
         yield front
     finally:
         await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def knows_its_nodes(front: Front) -> None:
+    """The instance's own nodes are there a moment after the front is."""
+    eventually(lambda: "ApShow" in (front.get("/object_info") or {}), seconds=30, what="the pack's nodes are known")
 
 
 async def test_a_client_of_limner_sees_what_the_recorded_client_saw_of_comfyui_itself(tmp_path: Path) -> None:
@@ -240,3 +246,69 @@ async def test_a_comfyui_that_restarts_in_mid_run_costs_the_client_nothing(tmp_p
         assert len(replayer.ran) == 2
         [made] = (await asyncio.to_thread(files, front, entry)).values()
         assert made == replayer.folders.files["output", "", "anchor_00001_.png"]
+
+
+async def test_a_killed_supervisor_takes_its_prompt_up_again_on_a_comfyui(tmp_path: Path) -> None:
+    async with Replayer() as replayer, over(replayer, tmp_path / "front") as front:
+        replayer.faults.hold_after = 6
+        prompt_id = await asyncio.to_thread(front.post, prompts(recording("01"))[0]["prompt"])
+        await replayer.until_ran(1, seconds=30)
+        await asyncio.to_thread(front.kill, "supervisor")
+        async with asyncio.timeout(60):
+            while replayer.sockets.opened.count(str(replayer.ran[0].client)) < 2:  # somebody listens to it again
+                await asyncio.sleep(0.02)
+        replayer.faults.release()
+        entry = (await asyncio.to_thread(front.wait_history, [prompt_id]))[prompt_id]
+        assert entry["status"]["status_str"] == "success"
+        assert len(replayer.ran) == 1
+        assert replayer.interrupts == []
+        [made] = (await asyncio.to_thread(files, front, entry)).values()
+        assert made == replayer.folders.files["output", "", "anchor_00001_.png"]
+
+
+async def test_a_refusal_that_only_the_comfyui_could_know_reaches_the_caller_whole(tmp_path: Path) -> None:
+    """A custom node's own validation: Limner cannot know it, and carries the answer on."""
+    [exchange] = [x for x in recording("10")["exchanges"] if x["request"].get("note") == "custom validation: text"]
+    async with Replayer() as replayer, over(replayer, tmp_path / "front") as front:
+        prompt_id = await asyncio.to_thread(front.post, exchange["request"]["json"]["prompt"])
+        entry = (await asyncio.to_thread(front.wait_history, [prompt_id]))[prompt_id]
+        assert entry["status"]["status_str"] == "error"
+        name, data = entry["status"]["messages"][-1]
+        assert name == "execution_error"
+        assert data["node_errors"] == exchange["response"]["json"]["node_errors"]
+        assert data["error"] == exchange["response"]["json"]["error"]
+        assert "reason given by the node" in data["exception_message"]
+        assert replayer.ran == []
+
+
+async def test_previews_and_input_files_pass_through(tmp_path: Path) -> None:
+    async with Replayer() as replayer, over(replayer, tmp_path / "front") as front:
+        body = next(b for b in prompts(recording("42")) if b["client_id"] == "client-d")
+        pictures = await previews(front, body)
+        assert [picture[:4] for picture in pictures] == [b"\0\0\0\4"] * 2
+        content = io.BytesIO()
+        Image.new("RGB", (4, 3), (1, 2, 3)).save(content, "PNG")
+        form = {"image": ("up.png", content.getvalue())}
+        await asyncio.to_thread(lambda: front.http.post("/upload/image", files=form).raise_for_status())
+        prompt_id = await asyncio.to_thread(front.post, prompts(recording("30"))[0]["prompt"])
+        entry = (await asyncio.to_thread(front.wait_history, [prompt_id]))[prompt_id]
+        assert entry["status"]["status_str"] == "success", entry["status"]
+        assert entry["outputs"]["2"]["images"][0]["subfolder"] == "loaded"
+        assert len(await asyncio.to_thread(files, front, entry)) == 2
+        assert content.getvalue() in replayer.folders.files.values()
+        assert ("input", "", "up.png") not in replayer.folders.files
+
+
+async def previews(front: Front, body: dict[str, Any]) -> list[bytes]:
+    """The binary frames that a client who asks for metadata gets of a prompt."""
+    found: list[bytes] = []
+    async with websockets.connect(f"{front.base.replace('http', 'ws')}/ws?clientId=client-d", max_size=None) as ws:
+        await ws.send('{"type": "feature_flags", "data": {"supports_preview_metadata": true}}')
+        await asyncio.to_thread(front.post, body["prompt"], client_id="client-d")
+        async with asyncio.timeout(60):
+            async for frame in ws:
+                if isinstance(frame, bytes):
+                    found.append(frame)
+                elif '"executing"' in frame and json.loads(frame)["data"]["node"] is None:
+                    return found
+    raise AssertionError("the socket ended before the prompt did")
