@@ -6,25 +6,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from limner.blobs.keys import attempt_prefix, output_key
+from limner.blobs.keys import attempt_prefix
 from limner.bus.messages import Claim, Claimed, Done, Keep, Reserve, Reserved, Resume, Resumed, Settled
 from limner.bus.port import Bus
 from limner.db import files as file_rows
 from limner.db import jobs as rows
-from limner.db.files import FileRow
 from limner.db.session import Connection, Database
 from limner.errors import BadName
 from limner.jobs.events import Accepted, ClaimAsked, NobodyCame, Refused, Reported
 from limner.jobs.model import Job
-from limner.services import keeping
+from limner.services import keeping, reserving
+from limner.services.keeping import Starts
 from limner.services.life import Change, Life
-from limner.services.names import filename_of, folded, subfolder_of
+from limner.services.names import folded
 from limner.services.presence import Presence
 from limner.services.release import Release
 
@@ -33,7 +32,6 @@ ExistingNumber = Callable[[str, str], int]
 
 NO_SUCH_JOB = "there is no such job"
 LEASE_LOST = "the lease was lost: another attempt has begun, or this one has ended"
-MOST_NAMES = 10_000
 UNFIT_PATIENCE_SECONDS = 60.0
 """How long a job waits for a worker to come that can run it, where none of those that are there can."""
 
@@ -163,136 +161,80 @@ class Attempts:
 
         Another attempt of the same job gets the same names for the same call.
         """
-        fault = _fault(asked)
+        fault = reserving.fault_of(asked)
         if fault:
             return Reserved(ok=False, reason=fault)
-        start = await self._last_number_in_use(asked.id, asked.subfolder, asked.prefix)
+        prefix = (asked.subfolder, asked.prefix)
 
-        def work(connection: Connection) -> list[FileRow] | str:
-            held = rows.hold(connection, asked.id)
-            if held is None:
-                return NO_SUCH_JOB
-            if held.job.state.terminal or held.job.token != asked.token:
-                return LEASE_LOST
-            return _reserve(connection, held.job, asked, start)
+        def name(connection: Connection, job: Job, starts: Starts) -> list[dict[str, str]]:
+            reserved = reserving.reserve(connection, job, asked, starts.get(prefix, 0))
+            return [{"filename": row.filename, "subfolder": row.subfolder, "key": row.key} for row in reserved]
 
-        names = await self._db.write(work, durable=False)  # nobody knows the names before `done` has made them durable
-        if isinstance(names, str):
-            return Reserved(ok=False, reason=names)
-        return Reserved(
-            ok=True, names=[{"filename": n.filename, "subfolder": n.subfolder, "key": n.key} for n in names]
-        )
+        return await self._reserved(asked.id, asked.token, {prefix}, name)
 
     async def keep(self, asked: Keep) -> Reserved:
         """The names of files that an engine has named itself, reserved for this attempt (services/keeping.py)."""
-        if not 0 < len(asked.files) <= MOST_NAMES:
-            return Reserved(ok=False, reason=f"{len(asked.files)} files, but there must be 1 to {MOST_NAMES}")
+        if not 0 < len(asked.files) <= reserving.MOST_NAMES:
+            return Reserved(ok=False, reason=f"{len(asked.files)} files, but there must be 1 to {reserving.MOST_NAMES}")
         try:
             wishes = keeping.wishes(asked.files)
         except BadName as error:
             return Reserved(ok=False, reason=error.message)
         numbered = {(wish.subfolder, wish.numbered[0]) for wish in wishes if wish.numbered is not None}
-        starts = {each: await self._last_number_in_use(asked.id, *each) for each in sorted(numbered)}
 
-        def work(connection: Connection) -> list[dict[str, str]] | str:
-            held = rows.hold(connection, asked.id)
-            if held is None:
-                return NO_SUCH_JOB
-            if held.job.state.terminal or held.job.token != asked.token:
-                return LEASE_LOST
-            return [keeping.keep(connection, held.job, asked.token, wish, starts) for wish in wishes]
+        def name(connection: Connection, job: Job, starts: Starts) -> list[dict[str, str]]:
+            return [keeping.keep(connection, job, asked.token, wish, starts) for wish in wishes]
 
-        names = await self._db.write(work, durable=False)
-        return Reserved(ok=False, reason=names) if isinstance(names, str) else Reserved(ok=True, names=names)
+        return await self._reserved(asked.id, asked.token, numbered, name)
 
-    async def _last_number_in_use(self, job_id: str, subfolder: str, prefix: str) -> int:
-        """Looked up in the output folder the first time only; from then on SQL counts."""
-        if self._existing_number is None:
-            return 0
+    async def _reserved(
+        self,
+        job_id: str,
+        token: str,
+        prefixes: set[tuple[str, str]],
+        name: Callable[[Connection, Job, Starts], list[dict[str, str]]],
+    ) -> Reserved:
+        """Names, given in one transaction while the attempt holds the job.
 
-        def known(connection: Connection) -> bool:
+        The output folder is looked through only for prefixes that SQL has not counted yet; that takes a second one.
+        """
+
+        def work(connection: Connection, starts: Starts | None) -> list[dict[str, str]] | _Uncounted | str:
             held = rows.hold(connection, job_id)
             if held is None:
-                return True
-            return file_rows.counter(connection, held.job.tenant, folded(subfolder), folded(prefix)) is not None
+                return NO_SUCH_JOB
+            if held.job.state.terminal or held.job.token != token:
+                return LEASE_LOST
+            if starts is None and (new := self._uncounted(connection, held.job.tenant, prefixes)):
+                return _Uncounted(new)
+            return name(connection, held.job, starts or {})
 
-        if await self._db.read(known):
-            return 0
-        return await asyncio.to_thread(self._existing_number, subfolder, prefix)
+        # Nobody knows the names before `done` has made them durable.
+        names = await self._db.write(lambda connection: work(connection, None), durable=False)
+        if isinstance(names, _Uncounted):
+            starts = await asyncio.to_thread(self._starts, names.prefixes)
+            names = await self._db.write(lambda connection: work(connection, starts), durable=False)
+        return Reserved(ok=True, names=names) if isinstance(names, list) else Reserved(ok=False, reason=str(names))
 
+    def _uncounted(self, connection: Connection, tenant: str, prefixes: set[tuple[str, str]]) -> list[tuple[str, str]]:
+        if self._existing_number is None:
+            return []
+        return [
+            (subfolder, prefix)
+            for subfolder, prefix in sorted(prefixes)
+            if file_rows.counter(connection, tenant, folded(subfolder), folded(prefix)) is None
+        ]
 
-def _reserve(connection: Connection, job: Job, asked: Reserve, start: int) -> list[FileRow]:
-    key_prefix = attempt_prefix(job.tenant, job.id, asked.token, job.created_at)
-    keys = [output_key(key_prefix, asked.call * MOST_NAMES + i, asked.extension) for i in range(asked.count)]
-    present = file_rows.reserved(connection, job.id, asked.call)
-    if present and _are_for(present, asked):
-        moved = [replace(row, key=key) for row, key in zip(present, keys, strict=True)]
-        file_rows.rekey(connection, moved)
-        return moved
-    new = [
-        FileRow(
-            tenant=job.tenant,
-            type="output",
-            subfolder=asked.subfolder,
-            filename=filename,
-            key=keys[i],
-            size_bytes=None,
-            sha256=None,
-            job_id=job.id,
-            call=asked.call,
-            ordinal=i,
-        )
-        for i, filename in enumerate(_free_names(connection, job.tenant, asked, start))
-    ]
-    file_rows.drop_call(connection, job.id, asked.call)
-    file_rows.add(connection, new)
-    return new
+    def _starts(self, prefixes: list[tuple[str, str]]) -> Starts:
+        existing = self._existing_number
+        return {each: existing(*each) for each in prefixes} if existing is not None else {}
 
 
-def _are_for(present: list[FileRow], asked: Reserve) -> bool:
-    """Whether an earlier attempt's names serve this call too: same folder, prefix, extension and count."""
-    return len(present) == asked.count and all(
-        row.subfolder == asked.subfolder
-        and row.filename.startswith(_in_batch(asked.prefix, i) + "_")
-        and row.filename.endswith("_" + asked.extension)
-        for i, row in enumerate(present)
-    )
+@dataclass(frozen=True, slots=True)
+class _Uncounted:
+    """Prefixes under which nobody has counted yet."""
 
-
-def _free_names(connection: Connection, tenant: str, asked: Reserve, start: int) -> list[str]:
-    """Numbers go up by one; one whose name was uploaded by hand is passed over."""
-    names: list[str] = []
-    while len(names) < asked.count:
-        numbers = file_rows.count_up(
-            connection,
-            tenant,
-            folded(asked.subfolder),
-            folded(asked.prefix),
-            start=start,
-            count=asked.count - len(names),
-        )
-        for number in numbers:
-            name = f"{_in_batch(asked.prefix, len(names))}_{number:05}_{asked.extension}"
-            if file_rows.find(connection, tenant, "output", asked.subfolder, name) is None:
-                names.append(name)
-    return names
-
-
-def _in_batch(prefix: str, ordinal: int) -> str:
-    return prefix.replace("%batch_num%", str(ordinal))
-
-
-def _fault(asked: Reserve) -> str | None:
-    if not 0 < asked.count <= MOST_NAMES:
-        return f"count is {asked.count}, but must be 1 to {MOST_NAMES}"
-    if not re.fullmatch(r"(\.[A-Za-z0-9]{1,16})?", asked.extension):
-        return f"extension is {asked.extension!r}, but must look like '.png'"
-    try:
-        filename_of(f"{asked.prefix}_00000_{asked.extension}")
-        tidy = subfolder_of(asked.subfolder)
-    except BadName as error:
-        return error.message
-    return None if tidy == asked.subfolder else f"subfolder is {asked.subfolder!r}, write it as {tidy!r}"
+    prefixes: list[tuple[str, str]]
 
 
 def _written(file: dict[str, Any]) -> dict[str, Any]:

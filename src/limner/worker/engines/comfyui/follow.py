@@ -36,7 +36,7 @@ class Hung(EngineLost):
 
 
 class Follow:
-    """`follow` tells `telling` all that is heard, and returns how the prompt ended as its history has it.
+    """`follow` hands `telling` all that is heard, and returns how the prompt ended as its history has it.
 
     `taken_up`: the prompt was there before; it may be over.
     """
@@ -75,6 +75,7 @@ class Follow:
     async def follow(self) -> Ending | None:
         """How it ended; None where it was stopped and there is no more to say. Raises EngineLost and Hung."""
         while not self._stopping.done:
+            self._telling.check()
             await self._hear()
             if self._reading.over and (ending := await self._after_goodbye()) is not None:
                 return ending

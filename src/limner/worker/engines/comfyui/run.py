@@ -140,6 +140,11 @@ class ComfyRun:
             for warning in _warnings(placed, prepared):
                 await telling.tell(warning)
             ending = await follow.follow()
+            if ending is None:
+                self.stuck = self._stopping.deaf
+                return self._stopped()
+            await telling.told()
+            return await self._end(replace(ending, data=prepared.restore(ending.data)), telling, missed=follow.missed)
         except EngineLost as lost:
             if isinstance(lost, Hung):
                 await self._give_up()
@@ -148,10 +153,8 @@ class ComfyRun:
         except Exception:
             await self._give_up()
             raise
-        if ending is None:
-            self.stuck = self._stopping.deaf
-            return self._stopped()
-        return await self._end(replace(ending, data=prepared.restore(ending.data)), telling, missed=follow.missed)
+        finally:
+            await telling.close()
 
     async def _end(self, ending: Ending, telling: Telling, *, missed: bool) -> RunEnded:
         if ending.outcome == "interrupted" and not self._stopping.asked.is_set():

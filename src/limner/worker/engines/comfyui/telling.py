@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
 from limner import logs
 from limner.errors import Unavailable
+from limner.worker.engines.comfyui import tasks
 from limner.worker.engines.comfyui.client import Refused, Unreachable
 from limner.worker.engines.comfyui.history import Ending
 from limner.worker.engines.comfyui.inputs import Prepared
@@ -18,9 +21,15 @@ log = logs.get("comfyui")
 WORDS = frozenset({"TextShown", "PackEvent"})
 """Events that may name an input file by the name that only the instance gives it."""
 
+MOST_AHEAD = 256
+"""So many events may wait for the sink, before the socket has to."""
+
 
 class Telling:
-    """Raises what the sink raises."""
+    """Tells in the order of `tell`, beside its caller, who reads on while a node's files are fetched.
+
+    What the sink raises comes out of the next `tell`, or of `told`. `close` must follow.
+    """
 
     def __init__(self, sink: Sink, outputs: Outputs, prepared: Prepared) -> None:
         self._sink = sink
@@ -28,8 +37,47 @@ class Telling:
         self._prepared = prepared
         self._shown: set[str] = set()  # nodes whose output was told
         self._postponed = False
+        self._waiting: asyncio.Queue[EngineEvent] = asyncio.Queue(MOST_AHEAD)
+        self._teller = asyncio.create_task(self._tell_all())
 
     async def tell(self, event: EngineEvent) -> None:
+        """Takes an event to be told."""
+        self.check()
+        if self._waiting.full():
+            await self._unless_failed(self._waiting.put(event))
+        else:
+            self._waiting.put_nowait(event)
+
+    async def told(self) -> None:
+        """Returns once all that was taken is told."""
+        await self._unless_failed(self._waiting.join())
+
+    def check(self) -> None:
+        """Raises what the sink raised, should it have."""
+        if self._teller.done():
+            self._teller.result()
+
+    async def close(self) -> None:
+        """What is not told yet stays untold."""
+        await tasks.end(self._teller)
+        if not self._teller.cancelled():
+            self._teller.exception()  # it came out before, or its run has ended without it
+
+    async def _unless_failed(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task, self._teller}, return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+        finally:
+            await tasks.end(task)
+
+    async def _tell_all(self) -> None:
+        while True:
+            event = await self._waiting.get()
+            await self._tell(event)
+            self._waiting.task_done()
+
+    async def _tell(self, event: EngineEvent) -> None:
         """Passes an event on. A file that cannot be had now is fetched when the run has ended."""
         if event.kind == "NodeOutput":
             try:
