@@ -37,6 +37,7 @@ class Wire:
         self._behind = behind
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
+        self._opening = 0
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -50,8 +51,8 @@ class Wire:
         if self._server is not None:
             self._server.close()
             self._server = None
-        self.cut()
-        while self._connections:
+        while self._connections or self._opening:
+            self.cut()  # again and again: one may just have been taken
             await asyncio.sleep(0.001)
 
     def cut(self, *paths: str) -> None:
@@ -68,11 +69,14 @@ class Wire:
         self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        self._opening += 1
         try:
             answers, far = await asyncio.open_connection("127.0.0.1", self._behind)
         except OSError:
             near.transport.abort()
             return
+        finally:
+            self._opening -= 1
         connection = Connection(near, far)
         self._connections.add(connection)
         there, back = self._pump(reader, far, connection), self._pump(answers, near, connection)
