@@ -1,8 +1,8 @@
 """What Limner in front of a ComfyUI instance costs per job, against calling the instance directly in the same run.
 
-Direct calls and calls through Limner take turns, so that both meet the same machine. The instance is one that answers as
-a recorded ComfyUI did and computes nothing (`recorded`), and a `limner serve` with its own engine (`limner`): a complete
-server, whose own four processes want the same cores.
+Direct calls and calls through Limner take turns, so that both meet the same machine. The instance is one that answers
+as a recorded ComfyUI did and computes nothing (`recorded`), and a `limner serve` with its own engine (`limner`): a
+complete server, whose own four processes want the same cores.
 """
 
 from __future__ import annotations

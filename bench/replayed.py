@@ -1,6 +1,7 @@
 """A ComfyUI that answers as the recorded one did and computes nothing.
 
-`python -m bench.replayed JOBS` runs it until its standard input ends. It leaves the machine to what is measured, as a ComfyUI that works on a GPU does.
+`python -m bench.replayed JOBS` runs it until its standard input ends. It leaves the machine to what is measured, as a
+ComfyUI that works on a GPU does.
 """
 
 from __future__ import annotations

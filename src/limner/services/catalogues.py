@@ -74,6 +74,16 @@ class Catalogues:
         async with self._looking:  # those who waited for another one's look need none of their own
             return self._fresh(pool) or await self._look(pool)
 
+    async def awaited(self, pool: str = "default") -> bool:
+        """Whether no worker has said yet what it serves, but one is about to: what is missing now may be there soon."""
+        await self.current(pool)
+        if self._pools[pool].digests:
+            return False
+        try:
+            return any(beat.pool == pool and not beat.catalogue for beat in await self._bus.workers())
+        except Unavailable:
+            return False
+
     async def workers(self) -> list[Heartbeat]:
         """The workers that are there now."""
         return await self._bus.workers()

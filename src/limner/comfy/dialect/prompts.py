@@ -13,12 +13,14 @@ from limner.comfy.dialect.bodies import json_body
 from limner.comfy.dialect.context import Dialect
 from limner.comfy.dialect.shapes import queue_number
 from limner.comfy.dialect.submission import Submission
-from limner.errors import Conflict, NotFound, WorkflowInvalid
+from limner.errors import Conflict, NotFound, Unavailable, WorkflowInvalid, WorkflowIsEditorFormat
 from limner.graph.catalogue import Catalogue
 from limner.graph.literals import split_mark
 from limner.graph.references import named_files
 from limner.graph.validate import Validated, validate
 from limner.jobs.model import InputFile
+
+TOO_EARLY = "The first worker is starting, and has not said yet which nodes and models it has. Try again soon."
 
 THREAD_NODES = 300
 """Beyond so many nodes a workflow is checked on a thread, so that other callers are not kept waiting."""
@@ -39,7 +41,14 @@ class Prompts:
         dialect = self._dialect
         catalogue = await dialect.catalogues.current(dialect.pool)
         input_files = await self._input_files(named_files(asked.prompt, catalogue))
-        validated = await self._validate(asked, catalogue, input_files)
+        try:
+            validated = await self._validate(asked, catalogue, input_files)
+        except WorkflowIsEditorFormat:
+            raise
+        except WorkflowInvalid as fault:
+            if await dialect.catalogues.awaited(dialect.pool):
+                raise Unavailable(f"{TOO_EARLY} (Until then: {fault.message})") from fault
+            raise
         try:
             submitted = await dialect.jobs.submit(
                 tenant=dialect.tenant,
