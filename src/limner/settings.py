@@ -242,8 +242,12 @@ def _read(name: str, text: str, *, source: str) -> Any:
     try:
         return reader(text)
     except ValueError:
-        shown = re.sub(r"//[^/]*@", "//***@", text)  # no token or password of a URL
-        raise Misconfigured(f"{source}={shown} is not {wanted}") from None
+        raise Misconfigured(f"{source}={without_password(text)} is not {wanted}") from None
+
+
+def without_password(text: str) -> str:
+    """Text to show, with stars for the token or password of each URL in it, whatever signs that has."""
+    return re.sub(r"//\S*@", "//***@", text)
 
 
 def _check(settings: Settings) -> Settings:

@@ -71,6 +71,13 @@ def test_a_bad_value_is_named_with_its_setting(name: str, value: str) -> None:
         Settings.from_env({f"LIMNER_{name}": value})
 
 
+@pytest.mark.parametrize("url", ["http://secret@host:4222", "http://user:p/secret@host", "http://u:p@secret@host"])
+def test_no_token_or_password_of_a_bad_value_is_shown(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"LIMNER_NATS_URL=http://\*\*\*@host") as told:
+        Settings.from_env({"LIMNER_NATS_URL": url})
+    assert "secret" not in told.value.message
+
+
 def test_a_bad_flag_is_named_as_a_flag(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="--port=70000 is not a number from 1 to 65535"):
         Settings.from_env({}, data_dir=tmp_path, port=70000)

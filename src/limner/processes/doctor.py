@@ -82,9 +82,14 @@ def _libraries(names: Sequence[str]) -> str:
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            package = "limner[engine]" if name in ENGINE_LIBRARIES else "limner"
-            raise LimnerError(f"{name} is not installed; run `pip install '{package}'`") from None
+            raise LimnerError(f"{name} is not installed; {_help(name)}") from None
     return ", ".join(found)
+
+
+def _help(library: str) -> str:
+    if library in ENGINE_LIBRARIES:
+        return "Limner's own engine needs it: run `pip install 'limner[engine]'`, or name a ComfyUI: --engine comfyui=URL"
+    return "run `pip install limner`"
 
 
 def _devices() -> str:

@@ -8,10 +8,11 @@ import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import count
 
 from limner.errors import Misconfigured
-from limner.settings import Settings, is_loopback
+from limner.settings import Settings, is_loopback, without_password
 from limner.worker.engines.comfyui.address import Address
 
 OWN = "own"
@@ -60,6 +61,15 @@ def engines_of_worker(settings: Settings) -> list[Chosen]:
     return _named(_engines(settings, without=[Chosen()]), settings)
 
 
+def check_own(engines: Sequence[Chosen]) -> None:
+    """Raises Misconfigured where Limner's own engine is to work, but what it computes with is not installed."""
+    if any(engine.address is None for engine in engines) and find_spec("torch") is None:
+        raise Misconfigured(
+            "Limner's own engine needs PyTorch, which is not installed here: run `pip install 'limner[engine]'`, "
+            "or let a ComfyUI do the work: --engine comfyui=URL (`limner run`: --server URL)"
+        )
+
+
 def _engines(settings: Settings, *, without: list[Chosen]) -> list[Chosen]:
     """What was chosen, or `without`, with the commands that start them."""
     engines = [_read(text) for text in settings.engines] or without
@@ -80,7 +90,7 @@ def _read(text: str) -> Chosen:
     if text == OWN:
         return Chosen()
     if not text.startswith(COMFYUI):
-        shown = re.sub(r"//[^/]*@", "//***@", text)
+        shown = without_password(text)
         raise Misconfigured(f"--engine {shown} is no engine: write own, or comfyui=URL (comfyui=http://127.0.0.1:8188)")
     try:
         return Chosen(text=text, address=Address.parse(text.removeprefix(COMFYUI)))

@@ -16,6 +16,7 @@ from limner.errors import LimnerError
 from limner.graph.catalogue import Catalogue
 from limner.graph.validate import validate
 from limner.models.files import ModelFolders
+from limner.processes.engines import Chosen, check_own
 from limner.worker.engines.own import OwnEngine, engine_command
 from limner.worker.engines.port import EngineEvent, Named, RunEnded, Wanted
 from limner.worker.readable import largest_number, place
@@ -53,10 +54,12 @@ def local_catalogue(models: Sequence[Path]) -> Catalogue:
 def run_once(workflow: dict[str, Any], shot: OneShot, *, watch: Watch) -> list[Path]:
     """Runs a workflow to its end and gives the paths of what it made, in order.
 
-    Raises WorkflowInvalid before anything is loaded, NodeFailed for what a node raised, EngineLost.
+    Raises WorkflowInvalid before anything is loaded, Misconfigured where the engine is not installed, NodeFailed for
+    what a node raised, EngineLost.
     """
     catalogue = local_catalogue(shot.models)
     checked = validate(workflow, catalogue, input_files=_present_inputs(workflow, catalogue, shot.inputs))
+    check_own([Chosen()])
     inputs = {reference: str(_input_path(shot.inputs, reference)) for reference in checked.file_references}
     with tempfile.TemporaryDirectory(prefix="limner-run-") as scratch:
         request = RunRequest(

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from limner import logs
 from limner.errors import Misconfigured
 from limner.processes.children import Child, python_module
-from limner.processes.engines import Chosen, engines_of_server
+from limner.processes.engines import Chosen, check_own, engines_of_server
 from limner.processes.family import Family, Member
 from limner.processes.fleet import Fleet
 from limner.processes.listening import listen
@@ -41,6 +41,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str, float], None]) -> int:
     began = time.monotonic()
     settings.check_exposure()
     engines = engines_of_server(settings)
+    check_own(engines)
     settings = dataclasses.replace(settings, output_dir=settings.output_dir or settings.data_dir / "output")
     settings.prepare_data_dir()
     lock = _take_data_dir(settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ from limner.bus.jetstream import JetStreamBus
 from limner.bus.port import Bus
 from limner.enginehost.protocol import EngineInfo
 from limner.errors import Misconfigured
-from limner.processes.engines import Chosen, engines_of_worker
+from limner.processes.engines import Chosen, check_own, engines_of_worker
 from limner.processes.family import Family, Member
 from limner.processes.fleet import Fleet
 from limner.processes.loops import exit_code, run_loop
@@ -80,6 +81,7 @@ def engine_of(
 
     config = ComfyConfig(
         worker=worker_id,
+        deployment=hashlib.sha256(settings.store_url.encode()).hexdigest()[:12],  # no two have one store
         hang_seconds=settings.comfyui_hang_seconds,
         free_after_seconds=settings.comfyui_free_seconds,
         keep_temp=settings.comfyui_temp,
@@ -108,6 +110,7 @@ def run(settings: Settings, *, restart_fd: int | None = None) -> int:
     if not settings.nats_url:
         raise Misconfigured("a worker needs LIMNER_NATS_URL: the NATS that its gateways use")
     engines = engines_of_worker(settings)
+    check_own(engines)
     logs.setup(settings.log_format, settings.log_level)
     if len(engines) == 1 and not engines[0].start:
         run_loop(work(settings, engines[0], restart_fd=restart_fd))

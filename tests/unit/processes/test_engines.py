@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from limner.errors import Misconfigured
-from limner.processes.engines import Chosen, engines_of_server, engines_of_worker
+from limner.processes import engines as module
+from limner.processes.engines import Chosen, check_own, engines_of_server, engines_of_worker
 from limner.settings import Settings
 
 A, B = "comfyui=http://127.0.0.1:8101", "comfyui=http://10.1.2.3:8102/comfy"
@@ -108,7 +109,21 @@ def test_what_contradicts_itself_is_told(tmp_path: Path, given: dict[str, Any], 
         engines_of_server(settings(tmp_path, **given))
 
 
-@pytest.mark.parametrize("text", ["comfy=http://user:secret@host", "comfyui=http://user:secret@host:x"])
+def test_limners_own_engine_is_refused_before_the_start_where_torch_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comfyui, own = (engines_of_server(settings(tmp_path, engines=(each,))) for each in (A, "own"))
+    check_own(own)
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    check_own(comfyui)
+    with pytest.raises(Misconfigured, match=r"pip install 'limner\[engine\]'.*--engine comfyui=URL"):
+        check_own(own)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["comfy=http://user:secret@host", "comfyui=http://user:secret@host:x", "comfy=http://user:p@/secret@host"],
+)
 def test_no_password_is_shown(tmp_path: Path, text: str) -> None:
     with pytest.raises(Misconfigured) as told:
         engines_of_worker(settings(tmp_path, engines=(text,)))
