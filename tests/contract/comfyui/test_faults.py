@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from limner.errors import LimnerError
-from limner.worker.engines.port import EngineLost, RunEnded
+from limner.errors import LimnerError, Unavailable
+from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded
 from tests.contract.comfyui.driving import Driven, RecordingSink, driving, files_of, recorded, sha256
 from tests.support.replayer import Event, Replayer, Script
 from tests.support.replayer.state import made_picture
@@ -151,6 +151,64 @@ async def test_a_file_that_is_not_there_is_warned_of(comfyui: Replayer, driven: 
     end = await driven.run(driven.request(recorded("01")), sink)
     assert (end.outcome, end.files) == ("succeeded", [])
     assert sink.of("Warned")
+
+
+async def test_cached_results_whose_files_are_gone_are_made_again(comfyui: Replayer, driven: Driven) -> None:
+    """Somebody has emptied the instance's output folder."""
+    whole(driven, await driven.run(driven.request(recorded("01"))))
+    comfyui.folders.files.clear()
+    request = driven.request(recorded("01"))
+    assert await retryable(driven.run(request)) == "worker_lost"
+    assert comfyui.freed == [{"unload_models": False, "free_memory": True}]
+    assert driven.engine.alive
+    whole(driven, await driven.run(replace(request, token="the next attempt's")))
+    assert len(comfyui.ran) == 3
+
+
+@pytest.mark.parametrize("fault", [EngineLost("lost"), Unavailable("no gateway"), LimnerError("lease lost"), OSError()])
+async def test_what_the_sink_raises_stops_the_prompt_and_comes_out(
+    comfyui: Replayer, driven: Driven, fault: Exception
+) -> None:
+    class Refusing(RecordingSink):
+        async def event(self, event: EngineEvent) -> None:
+            raise fault
+
+    comfyui.faults.hold_after = 6
+    request = driven.request(recorded("24"))
+    with pytest.raises(type(fault)):
+        await driven.run(request, Refusing())
+    assert set(comfyui.interrupts) == {request.job}
+    assert comfyui.memory.running is None
+
+
+async def test_a_stop_waits_for_no_large_file_and_restarts_nothing(comfyui: Replayer, tmp_path: Path) -> None:
+    """The prompt is over; only its files are on their way."""
+    comfyui.faults.slow_view_seconds = 60.0
+    async with driving(comfyui, tmp_path, supervised=True, grace_seconds=0.3) as driven:
+        running = asyncio.create_task(driven.run(request := driven.request(recorded("01"))))
+        async with asyncio.timeout(10):
+            while not comfyui.count("GET", "/view") or request.job not in comfyui.memory.history:
+                await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await driven.engine.interrupt()
+        assert (await running).outcome == "interrupted"
+        assert time.monotonic() - began < 5
+        assert driven.restarts == 0
+        assert driven.engine.alive
+        comfyui.faults.slow_view_seconds = 0.0
+        whole(driven, await driven.run(driven.request(recorded("01"))))
+
+
+async def test_an_attempt_whose_files_did_not_come_is_finished_by_the_next_without_a_run(
+    comfyui: Replayer, driven: Driven
+) -> None:
+    request = driven.request(recorded("01"))
+    comfyui.faults.cut_views = [10] * 20
+    await retryable(driven.run(request))
+    comfyui.faults.cut_views = []
+    await restarted(driven)
+    whole(driven, await driven.run(replace(request, token="the next attempt's")))
+    assert len(comfyui.ran) == 1
 
 
 async def retryable(running: Any) -> str:

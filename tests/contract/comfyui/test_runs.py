@@ -222,7 +222,12 @@ async def test_what_is_submitted_says_whose_it_is(comfyui: Replayer, driven: Dri
     [ran] = comfyui.ran
     assert ran.id == request.job
     assert ran.client not in (None, body["client_id"])
-    assert ran.extra_data["limner"] == {"job": request.job, "token": request.token, "worker": "comfyui-test"}
+    assert ran.extra_data["limner"] == {
+        "job": request.job,
+        "token": request.token,
+        "worker": "comfyui-test",
+        "deployment": "",
+    }
     assert ran.extra_data["extra_pnginfo"] == body["extra_data"]["extra_pnginfo"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,22 @@ async def test_a_comfyui_s_engine_has_what_was_set(tmp_path: Path, monkeypatch: 
     engine_of(chosen, told, "w", lambda info: None, None)
     [((address, config), named)] = taken
     assert address == chosen.address
-    assert config == adapter.ComfyConfig(worker="w", hang_seconds=3.0, free_after_seconds=4.0, keep_temp=False)
+    assert replace(config, deployment="") == adapter.ComfyConfig(
+        worker="w", hang_seconds=3.0, free_after_seconds=4.0, keep_temp=False
+    )
     assert named["ask_restart"] is None
+
+
+async def test_workers_of_two_deployments_tell_each_other_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(adapter, "ComfyEngine", lambda *given, **named: taken.append(given[1].deployment))
+    for data in ("one", "other", "one"):
+        told = settings(tmp_path / data, "comfyui=http://127.0.0.1:8101")
+        [chosen] = engines_of_worker(told)
+        engine_of(chosen, told, "w", lambda info: None, None)
+    assert taken[0] == taken[2] != taken[1] != ""
 
 
 def test_a_restart_is_asked_for_by_a_byte_and_never_waits() -> None:

@@ -112,7 +112,7 @@ class Engine(Protocol):
         ...
 
     async def accepted(self) -> None:
-        """The last run's end was accepted: what only served to find it again can go."""
+        """The last run's end was accepted for good: what only served to find it again can go."""
         ...
 
     async def renew(self) -> None:

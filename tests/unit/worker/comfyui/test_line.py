@@ -101,14 +101,18 @@ async def test_a_socket_that_breaks_during_a_run_comes_back_under_its_id_and_the
         assert not line.shaky
 
 
+async def until_broken(line: Line) -> None:
+    async with asyncio.timeout(SOON_SECONDS):
+        while line.up:
+            await asyncio.sleep(0)
+
+
 async def test_a_socket_that_broke_while_idle_is_replaced_when_a_run_begins() -> None:
     async with sockets() as (kept, line):
         await line.open()
         await kept.until(1)
         await kept.open[0].close()
-        async with asyncio.timeout(SOON_SECONDS):
-            while line.up:
-                await asyncio.sleep(0)
+        await until_broken(line)
         client_id = await line.begin()
         assert line.up
         assert not line.shaky

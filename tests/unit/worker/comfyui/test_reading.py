@@ -198,7 +198,7 @@ def said(name: str, /, **data: Any) -> Said:
 
 def test_a_version_without_progress_state_finishes_a_node_when_the_next_one_begins() -> None:
     reading = Reading("p")
-    run = [
+    run: list[Message] = [
         said("execution_start", prompt_id="p"),
         said("execution_cached", nodes=[], prompt_id="p"),
         said("executing", node="1", prompt_id="p"),

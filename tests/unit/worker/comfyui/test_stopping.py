@@ -103,10 +103,33 @@ async def test_a_prompt_that_ended_is_left_alone() -> None:
     stopping = told.stopping()
     stopping.found("ours")
     stopping.ask()
-    await told.looks(2)
+    await told.looks(1)
     await stopping.close()
     assert not told.said
     assert not stopping.done
+
+
+async def test_a_prompt_that_ended_is_no_reason_to_restart_its_instance() -> None:
+    """Its files may still be on their way, for longer than a run may take to stop."""
+    told = Told([Queue((OURS,), ()), Queue()])
+    stopping = told.stopping(grace=0.0005, deaf=0.0005, supervised=True)
+    stopping.found("ours")
+    stopping.ask()
+    await told.looks(2)
+    await asyncio.sleep(0.02)  # nothing more may come
+    assert (stopping.done, told.restarts, told.said) == (False, 0, ["interrupt ours"])
+    await stopping.close()
+
+
+async def test_what_is_asked_after_the_prompt_is_over_touches_nothing() -> None:
+    told = Told([Queue((OURS,), ())])
+    stopping = told.stopping(grace=0.0, supervised=True)
+    stopping.found("ours")
+    await stopping.close()
+    stopping.ask()
+    async with asyncio.timeout(SOON_SECONDS):
+        await stopping.overdue()
+    assert (told.said, told.restarts) == ([], 0)
 
 
 async def test_what_is_asked_before_the_prompt_is_there_is_done_when_it_is() -> None:

@@ -31,13 +31,15 @@ FAREWELL_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComfyConfig:
-    """`worker`: this worker's id, the same after a restart. `hang_seconds`: how long nothing may move during a run.
+    """`worker`: this worker's id, the same after a restart. `deployment`: which Limner it belongs to; another one may
+    drive the same instance, by a worker of the same id. `hang_seconds`: how long nothing may move during a run.
 
     `free_after_seconds`: when an idle instance lets go of its models, 0 for never. `keep_temp`: previews are kept
     too. `grace_seconds`: how long a run that is told to stop may go on before the instance is restarted.
     """
 
     worker: str
+    deployment: str = ""
     hang_seconds: float = 900.0
     free_after_seconds: float = 0.0
     keep_temp: bool = True
@@ -62,7 +64,7 @@ class ComfyEngine:
         self._ask_restart = ask_restart
         self._client = ComfyClient(address)
         self._line = Line(address)
-        self._placing = Placing(self._client, config.worker, config.patience)
+        self._placing = Placing(self._client, config.worker, config.deployment, config.patience)
         self._uploads = Uploads(self._client)
         self._monitor = Monitor(
             self._client,

@@ -93,7 +93,7 @@ class Follow:
         if isinstance(message, Gap):
             self.missed = self.missed or self._reading.end is None
         for event in self._reading.read(message):
-            await self._telling.tell(event)
+            self._telling.tell(event)
         if self._reading.moves != self._moves:
             self._moves = self._reading.moves
             self._has_moved()
@@ -175,10 +175,10 @@ class Follow:
         status = entry.get("status")
         messages = status.get("messages") if isinstance(status, dict) else None
         for event in self._reading.catch_up(messages if isinstance(messages, list) else []):
-            await self._telling.tell(event)
+            self._telling.tell(event)
         if ending.outcome == "succeeded":
             for event in self._reading.finish():
-                await self._telling.tell(event)
+                self._telling.tell(event)
         return ending
 
     def _as_heard(self) -> Ending | None:

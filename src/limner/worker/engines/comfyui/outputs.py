@@ -32,8 +32,20 @@ AT_ONCE = 4
 SMALL_BYTES = 4 * 1024 * 1024  # up to this a file is hashed without a thread
 TEMP_DIGITS = 16
 
+MADE = frozenset({"output", "temp"})
+"""Where nodes put the files that they make."""
+
 NO_FILE = frozenset({400, 403})
 """What /view answers for a name that leaves its folder, or is none."""
+
+
+class FileGone(Unavailable):
+    """A node was not run but answered from the instance's cache, and the file that it made then is there no more.
+
+    The same prompt would be answered so again, until the instance has dropped its cache.
+    """
+
+    code = "worker_lost"  # tried again at once
 
 
 class Instance(Protocol):
@@ -62,15 +74,20 @@ class Outputs:
         self._prepared = prepared
         self._made = 0
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._cached: set[str] = set()
         self._known: dict[Place, tuple[str, Kept]] = {}  # the SHA-256 of its bytes, its name
         self._taken: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # by node: as told, as kept
+
+    def cached(self, nodes: list[str]) -> None:
+        """Notes which nodes this run does not run: their files were made by an earlier one."""
+        self._cached.update(nodes)
 
     async def take(self, node: dict[str, Any], ui: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, str]]]:
         """(what the node shows, with the names under which its files are kept, and those files).
 
         A file is whatever a node names by `filename`, under any key and at any depth. What the instance does not have
-        keeps its name, with a warning. Raises Unavailable where it has a file and does not give it out, and what the
-        client raises where nobody answers.
+        keeps its name, with a warning. Raises FileGone where that is so because it did not make the file this time,
+        Unavailable where it has a file and does not give it out, and what the client raises where nobody answers.
         """
         told = sound(ui)
         names, files = await self._keep(node, files_in(told))
@@ -145,6 +162,8 @@ class Outputs:
             try:
                 await self._instance.download(told.filename, told.subfolder, told.type, path)
             except NotFound:
+                if told.sure and told.type in MADE and node["id"] in self._cached:
+                    raise FileGone(f"{_shown(told)} of node {node['id']}, which was cached, is there no more") from None
                 why = "it is not there"
             except Refused as refused:
                 if refused.answered not in NO_FILE:

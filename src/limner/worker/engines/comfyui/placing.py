@@ -48,12 +48,14 @@ class Placing:
         self,
         client: ComfyClient,
         worker: str,
+        deployment: str,
         patience: Patience,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._worker = worker
+        self._deployment = deployment
         self._patience = patience
         self._clock = clock
         self._takes_our_ids = False  # old versions give a prompt an id of their own
@@ -63,7 +65,7 @@ class Placing:
     async def take_stock(self) -> None:
         """Notes what an earlier supervisor of this worker has left in the queue. Raises as the client does."""
         queue = await self._client.queue()
-        self.leftovers = [item for item in queue if item.worker == self._worker]
+        self.leftovers = [item for item in queue if self._is_ours(item)]
 
     async def stop_leftovers(self, but: str = "") -> None:
         """Stops what was left, but for this job's: nobody takes it up again."""
@@ -104,7 +106,7 @@ class Placing:
     async def submit(self, request: RunRequest, workflow: dict[str, Any], client_id: str) -> Placed:
         """Submits it, and makes sure that it is there once also where the answer was lost."""
         prompt_id = request.job or uuid4().hex
-        mark = {"job": prompt_id, "token": request.token, "worker": self._worker}
+        mark = {"job": prompt_id, "token": request.token, "worker": self._worker, "deployment": self._deployment}
         extra = {name: value for name, value in request.extra_data.items() if name != "client_id"}
         body = {
             "prompt": workflow,
@@ -160,6 +162,9 @@ class Placing:
             if entry is not None and is_of(entry, token):
                 return prompt_id
         return None
+
+    def _is_ours(self, item: Item) -> bool:
+        return (item.worker, item.deployment) == (self._worker, self._deployment)
 
     async def _find(self, request: RunRequest) -> Placed | None:
         for item in await self._client.queue():

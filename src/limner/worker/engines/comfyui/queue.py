@@ -9,13 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One prompt of a queue or of the history. `job`, `token` and `worker` are empty where it is not Limner's."""
+    """One prompt of a queue or of the history. `job`, `token` and so on are empty where it is not Limner's.
+
+    `worker` and `deployment` have put it there: two Limners that drive one ComfyUI may have workers of one name.
+    """
 
     prompt_id: str
     client_id: str = ""
     job: str = ""
     token: str = ""
     worker: str = ""
+    deployment: str = ""
 
     @classmethod
     def read(cls, raw: Any) -> Item | None:
@@ -31,6 +35,7 @@ class Item:
             job=_text(ours, "job"),
             token=_text(ours, "token"),
             worker=_text(ours, "worker"),
+            deployment=_text(ours, "deployment"),
         )
 
     @classmethod

@@ -19,7 +19,7 @@ from limner.worker.engines.comfyui.history import Ending
 from limner.worker.engines.comfyui.inputs import Prepared, Uploads, unlisted
 from limner.worker.engines.comfyui.line import Line
 from limner.worker.engines.comfyui.looking import Looking
-from limner.worker.engines.comfyui.outputs import Outputs
+from limner.worker.engines.comfyui.outputs import FileGone, Outputs
 from limner.worker.engines.comfyui.patience import Patience
 from limner.worker.engines.comfyui.placing import Placed, Placing
 from limner.worker.engines.comfyui.reading import Reading
@@ -77,7 +77,7 @@ class ComfyRun:
                 log.info("a run that began before is taken up again", job_id=self._request.job)
                 prepared = await self._instance.uploads.recall(self._request)
                 return await self._attend(found, prepared, taken_up=True)
-            uploaded = await self._unless_stopped(self._prepare())
+            uploaded = await _unless(self._stopping.asked.wait(), self._prepare())
             return self._stopped() if uploaded is None else await self._begin(uploaded, client_id)
         finally:
             await self._stopping.close()
@@ -85,17 +85,6 @@ class ComfyRun:
 
     async def _prepare(self, flat: frozenset[str] = frozenset()) -> Prepared:
         return await self._instance.uploads.prepare(self._request, self._instance.specs, flat=flat)
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What it gives; None where the run is to stop first."""
-        task = asyncio.create_task(work)
-        asked = asyncio.create_task(self._stopping.asked.wait())
-        try:
-            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
-        finally:
-            await tasks.end(asked)
-            await tasks.end(task)
 
     async def _begin(self, prepared: Prepared, client_id: str) -> RunEnded:
         """Submits the workflow; once more where the instance does not list uploads in folders."""
@@ -138,17 +127,25 @@ class ComfyRun:
         )
         try:
             for warning in _warnings(placed, prepared):
-                await telling.tell(warning)
+                telling.tell(warning)
             ending = await follow.follow()
             if ending is None:
                 self.stuck = self._stopping.deaf
                 return self._stopped()
-            await telling.told()
-            return await self._end(replace(ending, data=prepared.restore(ending.data)), telling, missed=follow.missed)
+            await self._stopping.close()
+            ending = replace(ending, data=prepared.restore(ending.data))
+            # Who stops a run waits for what is on its way, but not for long.
+            ended = await _unless(self._stopping.overdue(), self._end(ending, telling, missed=follow.missed))
+            return self._stopped() if ended is None else ended
         except EngineLost as lost:
-            if isinstance(lost, Hung):
+            if isinstance(lost, Hung) or telling.failed:
                 await self._give_up()
             lost.details |= self._where()
+            raise
+        except FileGone as gone:
+            log.warning("a cached result's file is gone: the cache goes too", job_id=self._request.job, error=str(gone))
+            await self._give_up()
+            await self._drop_cache()
             raise
         except Exception:
             await self._give_up()
@@ -157,6 +154,8 @@ class ComfyRun:
             await telling.close()
 
     async def _end(self, ending: Ending, telling: Telling, *, missed: bool) -> RunEnded:
+        """The end of the run, once all is told and every file is here."""
+        await telling.told()
         if ending.outcome == "interrupted" and not self._stopping.asked.is_set():
             lost = EngineLost("somebody else has interrupted the prompt on its ComfyUI", **self._where())
             return replace(failure(lost), models=self._models())
@@ -171,6 +170,14 @@ class ComfyRun:
             self.stuck = not await self._instance.placing.stop(self.prompt_id)
         if self.stuck:
             log.warning("a run that is given up goes on at its ComfyUI", job_id=self._request.job)
+
+    async def _drop_cache(self) -> None:
+        """Has the next attempt run every node, and not find how this one ended."""
+        try:
+            await self._instance.client.free(unload_models=False, free_memory=True)
+        except (Unreachable, Refused) as error:
+            log.warning("a ComfyUI could not be told to drop its cache", error=error.message)
+        await self._instance.placing.forget(self.prompt_id)
 
     def _stopped(self) -> RunEnded:
         where = self._where()
@@ -193,6 +200,17 @@ class ComfyRun:
                 if each.folder is not None and isinstance(value, str):
                     found[value] = None
         return list(found)
+
+
+async def _unless(over: Coroutine[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work gives; None where the other ends first."""
+    task, other = asyncio.create_task(work), asyncio.create_task(over)
+    try:
+        await asyncio.wait({task, other}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        await tasks.end(other)
+        await tasks.end(task)
 
 
 def only_wanted(workflow: dict[str, Any], outputs: list[str], specs: Mapping[str, NodeSpec]) -> dict[str, Any]:

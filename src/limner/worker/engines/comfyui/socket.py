@@ -24,7 +24,8 @@ OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 PING_SECONDS = 20.0  # keeps what stands between from closing an idle connection
 MAX_FRAME_BYTES = 256 * 1024 * 1024
-BACKLOG = 500  # beyond, what a later message says as well is not kept
+BACKLOG = 500  # beyond, what a later message says as well is not kept ...
+BACKLOG_WITH_PICTURES = 20  # ... and no preview
 HELLO = '{"type": "feature_flags", "data": {"supports_preview_metadata": true}}'
 REPEATED = frozenset({"progress", "progress_state", "status"})
 
@@ -42,7 +43,8 @@ class Inbox:
 
     def put(self, message: Message) -> None:
         """Takes a message in, but for what a reader that lags far behind will hear again."""
-        if len(self._messages) >= BACKLOG and _is_repeated(message):
+        most = BACKLOG_WITH_PICTURES if isinstance(message, Pictured) else BACKLOG
+        if len(self._messages) >= most and _is_repeated(message):
             return
         self._messages.append(message)
         self._news.set()

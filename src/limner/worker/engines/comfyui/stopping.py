@@ -18,8 +18,9 @@ class Stopping:
     """Asked for at any time, before the prompt is there as well; said again and again until the prompt is gone.
 
     An interrupt that comes before the prompt begins is lost on a ComfyUI, and old versions stop whatever runs: so the
-    queue is looked at each time. `out` tells that the prompt left the queue without having run, `forced` that the
-    instance is being restarted, `deaf` that it does not stop and nobody can restart it.
+    queue is looked at each time, until it does not hold the prompt any more. `out` tells that the prompt left the
+    queue without having run, `forced` that the instance is being restarted, `deaf` that it does not stop and nobody
+    can restart it.
     """
 
     def __init__(
@@ -61,8 +62,14 @@ class Stopping:
         if self.asked.is_set():
             self._begin()
 
+    async def overdue(self) -> None:
+        """Until the run has been asked to stop, and the grace for that is over."""
+        await self.asked.wait()
+        await asyncio.sleep(self._grace)
+
     async def close(self) -> None:
-        """The run is over."""
+        """The prompt is over: there is nothing more to stop."""
+        self._prompt_id = ""
         await tasks.end(self._task)
 
     def _begin(self) -> None:
@@ -70,25 +77,29 @@ class Stopping:
             self._task = asyncio.create_task(self._go_on())
 
     async def _go_on(self) -> None:
-        began = self._clock()
-        while not self.done:
+        began, is_there = self._clock(), True
+        while is_there and not self.done:
             try:
-                await self._say()
+                is_there = await self._say()
             except (Unreachable, Refused) as error:
                 log.debug("a prompt could not be told to stop", error=error.message)
-            self._judge(self._clock() - began)
+            if is_there:
+                self._judge(self._clock() - began)
             self._tell()
             await asyncio.sleep(self._patience.stop_again)
 
-    async def _say(self) -> None:
-        """One word: out of the queue with what waits, an interrupt for what runs, nothing where it is gone."""
+    async def _say(self) -> bool:
+        """One word: out of the queue with what waits, an interrupt for what runs. Whether it may still be there."""
         queue = await self._client.queue()
         if queue.runs(self._prompt_id):
             await self._client.interrupt(self._prompt_id)
-        elif queue.holds(self._prompt_id):
+            return True
+        if queue.holds(self._prompt_id):
             await self._client.dequeue(self._prompt_id)
             is_there = (await self._client.queue()).holds(self._prompt_id)  # it may have begun meanwhile
             self.out = not is_there and await self._client.history(self._prompt_id) is None
+            return is_there
+        return False
 
     def _judge(self, seconds: float) -> None:
         if self.done or seconds < self._grace:

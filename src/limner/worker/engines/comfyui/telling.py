@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +21,16 @@ WORDS = frozenset({"TextShown", "PackEvent"})
 """Events that may name an input file by the name that only the instance gives it."""
 
 MOST_AHEAD = 256
-"""So many events may wait for the sink, before the socket has to."""
+"""Where more events than this wait for the sink, those that only pass are left out ..."""
+MOST_PICTURES = 8
+"""... and previews earlier, as they are large."""
+PASSING = frozenset({"StepDone", "TextShown", "PackEvent"})
 
 
 class Telling:
     """Tells in the order of `tell`, beside its caller, who reads on while a node's files are fetched.
 
-    What the sink raises comes out of the next `tell`, or of `told`. `close` must follow.
+    What the sink raises, and FileGone, come out of the next `tell` or `check`, or of `told`. `close` must follow.
     """
 
     def __init__(self, sink: Sink, outputs: Outputs, prepared: Prepared) -> None:
@@ -37,24 +39,32 @@ class Telling:
         self._prepared = prepared
         self._shown: set[str] = set()  # nodes whose output was told
         self._postponed = False
-        self._waiting: asyncio.Queue[EngineEvent] = asyncio.Queue(MOST_AHEAD)
+        self._waiting: asyncio.Queue[EngineEvent] = asyncio.Queue()
         self._teller = asyncio.create_task(self._tell_all())
 
-    async def tell(self, event: EngineEvent) -> None:
+    def tell(self, event: EngineEvent) -> None:
         """Takes an event to be told."""
         self.check()
-        if self._waiting.full():
-            await self._unless_failed(self._waiting.put(event))
-        else:
+        if not self._lags_behind(event):
             self._waiting.put_nowait(event)
 
     async def told(self) -> None:
         """Returns once all that was taken is told."""
-        await self._unless_failed(self._waiting.join())
+        all_told = asyncio.create_task(self._waiting.join())
+        try:
+            await asyncio.wait({all_told, self._teller}, return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+        finally:
+            await tasks.end(all_told)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the sink takes no more."""
+        return self._teller.done()
 
     def check(self) -> None:
         """Raises what the sink raised, should it have."""
-        if self._teller.done():
+        if self.failed:
             self._teller.result()
 
     async def close(self) -> None:
@@ -63,13 +73,12 @@ class Telling:
         if not self._teller.cancelled():
             self._teller.exception()  # it came out before, or its run has ended without it
 
-    async def _unless_failed(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        try:
-            await asyncio.wait({task, self._teller}, return_when=asyncio.FIRST_COMPLETED)
-            self.check()
-        finally:
-            await tasks.end(task)
+    def _lags_behind(self, event: EngineEvent) -> bool:
+        """Whether an event that nothing depends on comes while too many others wait."""
+        waiting = self._waiting.qsize()
+        if event.kind == "PreviewReady":
+            return waiting >= MOST_PICTURES
+        return waiting >= MOST_AHEAD and event.kind in PASSING
 
     async def _tell_all(self) -> None:
         while True:
@@ -79,7 +88,9 @@ class Telling:
 
     async def _tell(self, event: EngineEvent) -> None:
         """Passes an event on. A file that cannot be had now is fetched when the run has ended."""
-        if event.kind == "NodeOutput":
+        if event.kind == "NodesCached":
+            self._outputs.cached(event.data["nodes"])
+        elif event.kind == "NodeOutput":
             try:
                 ui, files = await self._outputs.take(event.data["node"], event.data["ui"])
             except Unreachable as error:
