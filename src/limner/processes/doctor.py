@@ -88,7 +88,9 @@ def _libraries(names: Sequence[str]) -> str:
 
 def _help(library: str) -> str:
     if library in ENGINE_LIBRARIES:
-        return "Limner's own engine needs it: run `pip install 'limner[engine]'`, or name a ComfyUI: --engine comfyui=URL"
+        return (
+            "Limner's own engine needs it: run `pip install 'limner[engine]'`, or name a ComfyUI: --engine comfyui=URL"
+        )
     return "run `pip install limner`"
 
 
