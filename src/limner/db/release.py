@@ -15,6 +15,9 @@ from limner.db.hot import Hot
 AGE_SECONDS = 60.0
 """A job that others keep passing gains one step of priority each time this has gone by."""
 
+MOST_AVOIDING = 256
+"""So many jobs that wait for another worker may be out beside the window; more take its room."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
@@ -35,7 +38,8 @@ class Room:
 
 
 # A partial index serves only those who repeat its condition: hence the lists of states beside a single one.
-# Jobs that wait for another worker than those that cannot run them take no room from those that all can run.
+# Jobs that wait for another worker than those that cannot run them take no room from those that all can run, as long
+# as they are not very many: those workers meet their tokens again and again.
 _ROOM = Hot(
     """
     SELECT (
@@ -43,6 +47,11 @@ _ROOM = Hot(
             WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND state = 'released'
                 AND avoid = '{}'
         ) AS released,
+        (
+            SELECT count(*) FROM jobs
+            WHERE pool = :pool AND state IN ('released', 'running', 'canceling') AND state = 'released'
+                AND avoid <> '{}'
+        ) AS avoiding,
         EXISTS (SELECT 1 FROM jobs WHERE pool = :pool AND state = 'queued' AND run_at <= limner_now()) AS waiting
     """
 )
@@ -50,7 +59,8 @@ _ROOM = Hot(
 
 def room(connection: Connection, pool: str, window: int) -> Room:
     row = _ROOM.one(connection, {"pool": pool})
-    return Room(free=max(window - row["released"], 0), waiting=bool(row["waiting"]))
+    taken = row["released"] + max(row["avoiding"] - MOST_AVOIDING, 0)
+    return Room(free=max(window - taken, 0), waiting=bool(row["waiting"]))
 
 
 _NEXT = Hot(

@@ -66,7 +66,9 @@ class Sweep:
         for job in out:
             if job.state == State.CANCELING and job.worker and job.token:  # the first interrupt may have been lost
                 await self._life.live.interrupt(job.worker, job.id, job.token)
-        self._release.live_workers(sum(beat.pool == pool for beat in await self._bus.workers()))
+        beats = [beat for beat in await self._bus.workers() if beat.pool == pool]
+        self._release.live_workers(len(beats))
+        self._release.roster.hear(beats, time.monotonic())
         await self._keep_house(pool)
         return len(lost) if overdue else 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -58,10 +59,14 @@ class Attempts:
     async def claim(self, asked: Claim) -> Claimed:
         """The job itself, if the token that the worker holds is still good for it."""
 
+        waited = 0.0
+
         def work(connection: Connection) -> Change | None:
+            nonlocal waited
             held = rows.hold(connection, asked.id, with_request=True)
             if held is None:
                 return None
+            waited = (held.now - held.changed_at).total_seconds()
             event = ClaimAsked(
                 epoch=asked.epoch,
                 worker=asked.worker,
@@ -78,7 +83,7 @@ class Attempts:
             return Claimed(ok=False, reason=NO_SUCH_JOB)
         await self._life.announce(change)
         if isinstance(change.answer, Refused):
-            if change.answer.elsewhere:
+            if change.answer.elsewhere and waited >= UNFIT_PATIENCE_SECONDS:
                 await self._look_for_another(asked.id)
             return Claimed(ok=False, reason=change.answer.reason, elsewhere=change.answer.elsewhere)
         return self._claimed(change.job)
@@ -105,8 +110,8 @@ class Attempts:
 
     async def _catalogues(self) -> dict[str, str]:
         """What each of the pool's live workers can run, as a digest; but for those that take no more jobs."""
-        beats = [beat for beat in await self._bus.workers() if beat.pool == self._pool and beat.state != "draining"]
-        return {beat.worker: beat.catalogue for beat in beats}
+        beats = [beat for beat in await self._bus.workers() if beat.pool == self._pool]
+        return self._life.release.roster.catalogues(beats, time.monotonic())
 
     def _claimed(self, job: Job) -> Claimed:
         token = job.token or ""

@@ -15,6 +15,7 @@ from limner.db.release import Released
 from limner.db.session import Connection, Database
 from limner.errors import Unavailable
 from limner.services.ending import end
+from limner.services.roster import Roster
 
 log = logs.get("limner.services.release")
 
@@ -40,6 +41,7 @@ class Release:
         self.pool = pool
         self.window = SMALLEST_WINDOW
         self.workers = 0
+        self.roster = Roster()
         self._db = db
         self._bus = bus
         self._errands: deque[_Errand] = deque()

@@ -13,6 +13,7 @@ from limner.bus.messages import Claimed, Done, Settled
 from limner.bus.port import Bus, Delivery
 from limner.errors import LimnerError, PayloadTooLarge, Unavailable
 from limner.worker.attempt import Attempt, as_failed
+from limner.worker.elsewhere import Elsewhere
 from limner.worker.engines.port import Engine
 from limner.worker.events import EventStream
 from limner.worker.files import JobFiles
@@ -21,8 +22,6 @@ from limner.worker.leaving import Leaving
 from limner.worker.steering import Steering
 
 log = logs.get("worker")
-
-ELSEWHERE_SECONDS = 1.0  # how long a token that is for another worker stays away from this one
 
 
 class Turns:
@@ -48,6 +47,7 @@ class Turns:
         self._leaving = leaving
         self._scratch = scratch
         self._output = output
+        self._elsewhere = Elsewhere()
         self._runs = 0
         self._loose_ends: set[asyncio.Task[None]] = set()
 
@@ -64,7 +64,7 @@ class Turns:
             return claimed
         log.debug("claim refused", job_id=delivery.token.id, reason=claimed.reason, elsewhere=claimed.elsewhere)
         if claimed.elsewhere:
-            await self.give_back(delivery, ELSEWHERE_SECONDS)
+            await self.give_back(delivery, self._elsewhere.seconds(delivery.token.id))
         elif not resumed:  # another worker may hold what was ours: an acknowledgement would take it from there
             await self._ack(delivery)
         return None
@@ -76,7 +76,7 @@ class Turns:
         files = JobFiles(self._blobs, claimed, self._scratch / f"{job_id}-{self._runs}", self._output)
         try:
             done = await self._run(job_id, claimed, files, resumed=resumed)
-            if done.outcome == "returned" or (done.error or {}).get("retryable"):
+            if not _is_final(done):
                 await self._engine.retract()  # the job runs again: what it has saved so far is not its result
             await self._hand_in(delivery, done, files)
             return done
@@ -126,7 +126,8 @@ class Turns:
         if settled.ok:
             if done.outcome != "returned":
                 await files.show()
-            await self._let_engine_forget(done)
+            if _is_final(done):  # else the next attempt may find there what this one could not bring home
+                await self._let_engine_forget(done)
             self._later(self._ack(delivery))
             return
         # Another worker may hold the token by now: an acknowledgement would take it from there.
@@ -157,3 +158,8 @@ class Turns:
         task = asyncio.create_task(work)
         self._loose_ends.add(task)
         task.add_done_callback(self._loose_ends.discard)
+
+
+def _is_final(done: Done) -> bool:
+    """Whether the job does not run again because of how this attempt ended."""
+    return done.outcome != "returned" and not (done.error or {}).get("retryable")

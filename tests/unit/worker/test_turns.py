@@ -14,7 +14,7 @@ from limner.bus import subjects
 from limner.bus.messages import Claimed, Control
 from limner.enginehost.protocol import RunRequest
 from limner.errors import LimnerError
-from limner.worker import loop, turn
+from limner.worker import elsewhere, loop
 from limner.worker.engines.port import EngineEvent, EngineLost, Named, RunEnded, Sink
 from limner.worker.quarantine import FIRST_SECONDS, JOBS
 from tests.unit.worker.stage import FAILED_END, INFO, NODE, FakeEngine, Stage, be_lost, save_one_and_fail, succeed
@@ -81,6 +81,16 @@ async def test_the_engine_may_forget_a_run_whose_end_was_accepted(stage: Stage) 
     assert stage.engine.accepted_runs == 1
 
 
+@pytest.mark.parametrize("code", ["worker_lost", "dependency_unavailable"])
+async def test_the_engine_keeps_a_run_that_is_tried_again(stage: Stage, code: str) -> None:
+    """The next attempt may only have to fetch what this one could not."""
+    stage.engine.script = failing(code, retryable=True)
+    await stage.submit()
+    assert (await stage.ended()).error is not None
+    await stage.tokens_left(0)
+    assert stage.engine.accepted_runs == 0
+
+
 async def test_the_run_bears_the_jobs_id_and_its_token(stage: Stage) -> None:
     await stage.submit()
     await stage.ended()
@@ -142,7 +152,7 @@ async def test_a_fault_of_our_own_ends_the_job_and_not_the_worker(stage: Stage) 
 async def test_a_token_for_another_worker_is_given_back_for_a_while(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turn, "ELSEWHERE_SECONDS", 0.01)
+    monkeypatch.setattr(elsewhere, "SHORTEST_SECONDS", 0.01)
     monkeypatch.setattr(loop, "POLL_SECONDS", 0.01)
     stage.claim_answer = Claimed(ok=False, reason="this worker cannot run the job", elsewhere=True)
     await stage.submit()
