@@ -11,6 +11,9 @@ from limner.db.tables import offered_catalogues as offered
 KEPT_SECONDS = 7 * 86400.0
 """A worker that comes back within this time, as it was, need not hand its catalogue in again."""
 
+KEPT = 8
+"""So many catalogues of a pool are kept beside the current ones: a worker's may change each time it looks."""
+
 _STORE = text(
     """
     INSERT INTO offered_catalogues (pool, digest, catalogue, current, seen_at)
@@ -44,6 +47,13 @@ def make_current(connection: Connection, pool: str, digests: Collection[str]) ->
 
 
 def forget_unseen(connection: Connection) -> None:
-    """Drops catalogues that nobody has announced for long. Current ones stay, however long no worker is there."""
-    before = func.limner_now() - KEPT_SECONDS
-    connection.execute(delete(offered).where(~offered.c.current, offered.c.seen_at < before))
+    """Drops catalogues that nobody has announced for long, and all but a few of the others.
+
+    Current ones stay, however long no worker is there.
+    """
+    other = offered.alias()
+    later = select(func.count()).where(other.c.pool == offered.c.pool, ~other.c.current)
+    later = later.where(other.c.seen_at > offered.c.seen_at)
+    too_many = later.scalar_subquery() >= KEPT
+    too_old = offered.c.seen_at < func.limner_now() - KEPT_SECONDS
+    connection.execute(delete(offered).where(~offered.c.current, too_old | too_many))

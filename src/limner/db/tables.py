@@ -199,9 +199,9 @@ offered_catalogues = Table(
     metadata,
     Column("pool", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
-    Column("catalogue", Text, nullable=False),
     Column("current", Boolean, nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("catalogue", Text, nullable=False),  # last, as SQLite has to read all of it to come to what is behind
 )
 
 catalogues = Table(  # version N-1 writes it, nobody reads it

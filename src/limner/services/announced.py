@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 
 from limner.bus.messages import Heartbeat
 
@@ -11,7 +11,8 @@ MISSED_SECONDS = 60.0
 
 
 class Announced:
-    """A worker that says nothing, as its engine is not up yet, counts with what it served before.
+    """A worker that says nothing, as its engine is not up yet, counts with what it served before; so does one whose
+    new catalogue is still on its way, for its nodes do not go meanwhile.
 
     before: what the pool's workers served when this gateway had not heard any. It counts while some worker that is
     starting has not said what it serves, for a minute at the most. Times are seconds of the monotonic clock.
@@ -23,12 +24,12 @@ class Announced:
         self._served: dict[str, tuple[str, float]] = {}  # digest by worker, and when it was heard last
         self._silent = False
 
-    def hear(self, beats: Iterable[Heartbeat], now: float) -> None:
-        """beats: of all of the pool's workers."""
+    def hear(self, beats: Iterable[Heartbeat], now: float, *, stored: Container[str]) -> None:
+        """beats: of all of the pool's workers. stored: digests of the catalogues that have been handed in."""
         self._silent = False
         for beat in beats:
             before = self._served.get(beat.worker)
-            if digest := beat.catalogue or (before[0] if before else ""):
+            if digest := beat.catalogue if beat.catalogue in stored else before[0] if before else "":
                 self._served[beat.worker] = (digest, now)
             else:
                 self._silent = True

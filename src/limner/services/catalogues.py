@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from limner import logs
@@ -39,6 +39,7 @@ class _Pool:
     parts: dict[str, Catalogue] = field(default_factory=dict)
     whole: Catalogue = field(default_factory=Catalogue.core)
     looked_at: float = 0.0
+    recorded: frozenset[str] | None = None  # what this gateway has last written down as current
 
 
 class Catalogues:
@@ -62,7 +63,8 @@ class Catalogues:
                 try:
                     await self._take(offer)
                 except Invalid as error:
-                    return CatalogueAnswer(ok=False, reason=error.message)
+                    if not await self._has(offer):  # by now another gateway may have taken it
+                        return CatalogueAnswer(ok=False, reason=error.message)
         async with self._looking:
             await self._look(offer.pool, offer)
         return CatalogueAnswer(ok=True)
@@ -99,15 +101,18 @@ class Catalogues:
         except UNREADABLE as error:
             raise Invalid(f"the catalogue cannot be read: {type(error).__name__}: {error}") from error
         await self._db.write(lambda connection: rows.store(connection, offer.pool, offer.digest, text))
+        if offer.key:
+            with contextlib.suppress(Unavailable):  # what is left the collector takes
+                await self._blobs.delete([offer.key])
         log.info("a worker offered a new catalogue", worker=offer.worker, pool=offer.pool, nodes=len(checked.nodes))
 
     async def _fetch(self, offer: CatalogueOffer) -> str:
         if not DIGEST.fullmatch(offer.digest) or offer.key != catalogue_key(offer.digest):
             raise Invalid("the catalogue does not lie under its own key")
-        size = await self._blobs.size(offer.key)
-        if size is not None and size > MOST_BYTES:
-            raise Invalid(f"the catalogue has {size / 2**20:.0f} MiB; {MOST_BYTES // 2**20} MiB is the most")
         try:
+            size = await self._blobs.size(offer.key)
+            if size is not None and size > MOST_BYTES:
+                raise Invalid(f"the catalogue has {size / 2**20:.0f} MiB; {MOST_BYTES // 2**20} MiB is the most")
             return (await self._blobs.get(offer.key)).decode()
         except (NotFound, UnicodeDecodeError) as error:
             raise Invalid(f"the catalogue cannot be fetched: {error}") from error
@@ -123,31 +128,33 @@ class Catalogues:
         known = self._pools.get(pool)
         if known is None:
             known = self._pools[pool] = _Pool(Announced(current, time.monotonic()))
-        await self._hear(pool, known.announced)
+        await self._hear(pool, known.announced, stored)
         now = time.monotonic()
         if offer is not None:
             known.announced.offered(offer.worker, offer.digest, now)
         wanted = known.announced.digests(now) & stored.keys() or current
-        if wanted != current:
-            await self._make_current(pool, wanted)
+        if wanted != current and wanted != known.recorded:  # another gateway may see it otherwise for a while
+            await self._make_current(pool, known, wanted)
         if wanted != known.digests:
             await self._load(pool, known, wanted)
         known.looked_at = time.monotonic()
         return known.whole
 
-    async def _hear(self, pool: str, announced: Announced) -> None:
+    async def _hear(self, pool: str, announced: Announced, stored: Container[str]) -> None:
         """What the workers say now; without an answer in time, what they said last counts."""
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 beats = await self._bus.workers()
-            announced.hear([beat for beat in beats if beat.pool == pool], time.monotonic())
+            announced.hear([beat for beat in beats if beat.pool == pool], time.monotonic(), stored=stored)
 
-    async def _make_current(self, pool: str, digests: frozenset[str]) -> None:
+    async def _make_current(self, pool: str, known: _Pool, digests: frozenset[str]) -> None:
         """For the time when no worker is there; until this works it is tried again."""
         try:
             await self._db.write(lambda connection: rows.make_current(connection, pool, digests))
         except Unavailable as error:
             log.warning("which catalogues are current could not be recorded", error=error.message)
+        else:
+            known.recorded = digests
 
     async def _load(self, pool: str, known: _Pool, digests: frozenset[str]) -> None:
         def texts(connection: Connection) -> dict[str, str | None]:

@@ -22,6 +22,7 @@ log = logs.get("worker")
 
 EVERY_SECONDS = 5.0
 PAUSE_SECONDS = 2.0
+AGAIN_SECONDS = 60.0  # how often a gateway is asked whether it still has the catalogue
 LARGE_BYTES = 1024 * 1024  # a catalogue of more goes through the blob store
 LARGEST_BYTES = 64 * 1024 * 1024
 
@@ -54,6 +55,8 @@ class Pulse:
 class Offers:
     """Hands the engine's catalogue to the gateways whenever it is another one: its digest first, itself if wanted.
 
+    One that was not taken, or that the gateways have lost with their database, is offered again after a minute.
+
     One that is too large for a message goes through the blob store.
     """
 
@@ -62,27 +65,36 @@ class Offers:
         self._blobs = blobs
         self._worker = worker
         self._pool = pool
-        self._new: asyncio.Queue[EngineInfo] = asyncio.Queue()
-        self._offered = ""
+        self._latest: EngineInfo | None = None  # only this one: while no gateway answers many may come
+        self._new = asyncio.Event()
+        self._refused: str | None = None  # why the last offer was: it is told once
 
     def changed(self, info: EngineInfo) -> None:
-        self._new.put_nowait(info)
+        """One without a digest says nothing yet."""
+        if not info.digest:
+            return
+        if self._latest is None or info.digest != self._latest.digest:
+            self._new.set()
+        self._latest = info
 
     async def run(self) -> None:
-        """Offers until it is canceled."""
+        """Offers until it is canceled; now and then the same again, as gateways may forget."""
         while True:
-            info = await self._new.get()
-            if info.digest != self._offered and self._new.empty():
-                await self._offer(info)
-                self._offered = info.digest
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_SECONDS):
+                    await self._new.wait()
+            self._new.clear()
+            if self._latest is not None:
+                await self._offer(self._latest)
 
     async def _offer(self, info: EngineInfo) -> None:
         offer = CatalogueOffer(worker=self._worker, pool=self._pool, digest=info.digest)
         answer = await self._gateways.offer(offer, go_on=lambda: True)
         if answer.wanted:
             answer = await self._hand_in(offer, info.catalogue)
-        if not answer.ok:
+        if not answer.ok and answer.reason != self._refused:
             log.error("the gateway did not take this worker's catalogue", reason=answer.reason)
+        self._refused = None if answer.ok else answer.reason
 
     async def _hand_in(self, offer: CatalogueOffer, catalogue: dict[str, Any]) -> CatalogueAnswer:
         text = await asyncio.to_thread(_encoded, catalogue)

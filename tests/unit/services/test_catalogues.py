@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -14,7 +15,7 @@ from limner.blobs.keys import catalogue_key
 from limner.bus.memory import MemoryBus
 from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Heartbeat
 from limner.db import catalogues as rows
-from limner.errors import Unavailable
+from limner.errors import NotFound, Unavailable
 from limner.graph.catalogue import Catalogue
 from limner.services import catalogues as service
 from limner.services.catalogues import Catalogues
@@ -123,7 +124,7 @@ async def test_a_large_catalogue_comes_through_the_blob_store(d: Durable) -> Non
     assert (await catalogues.offer(offer_of(large, whole=False))).wanted
     assert await catalogues.offer(offer_of(large, key=key)) == CatalogueAnswer(ok=True)
     assert not (await catalogues.offer(offer_of(large, whole=False))).wanted
-    await d.blobs.delete([key])
+    assert await d.blobs.size(key) is None, "it is stored now"
     assert len(await names(gateway(d))) == 50_000
 
 
@@ -214,6 +215,70 @@ async def test_catalogues_that_nobody_serves_go_after_a_week_and_current_ones_ne
     await d.db.write(rows.forget_unseen)
     assert await d.db.read(lambda c: rows.stored(c, POOL)) == {B.digest: True}
     assert (await catalogues.offer(offer_of(A, whole=False))).wanted
+
+
+async def test_of_a_catalogue_that_changes_all_the_time_a_few_are_kept(d: Durable) -> None:
+    catalogues = gateway(d)
+    await catalogues.offer(offer_of(A, "a"))
+    await serve(d, "a", A)
+    for number in range(rows.KEPT + 4):
+        flapping = checkpoints(f"{number}")
+        await catalogues.offer(offer_of(flapping, "b"))
+        await serve(d, "b", flapping)
+        await d.db.write(rows.forget_unseen)
+    stored = await d.db.read(lambda c: rows.stored(c, POOL))
+    assert {digest for digest, current in stored.items() if current} == {A.digest, flapping.digest}
+    assert len(stored) == 2 + rows.KEPT
+
+
+async def test_a_workers_nodes_stay_until_its_new_catalogue_has_come(d: Durable) -> None:
+    catalogues = gateway(d)
+    for worker, catalogue in (("a", A), ("b", B)):
+        await catalogues.offer(offer_of(catalogue, worker))
+        await serve(d, worker, catalogue)
+    assert await names(catalogues) == ["a", "b", "both"]
+    new = checkpoints("a", "new")
+    await serve(d, "a", new)
+    assert await names(catalogues) == ["a", "b", "both"]
+    await catalogues.offer(offer_of(new, "a"))
+    assert await names(catalogues) == ["a", "b", "both", "new"]
+
+
+async def test_gateways_that_see_the_workers_differently_do_not_write_by_turns(
+    d: Durable, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = gateway(d)
+    for worker, catalogue in (("a", A), ("b", B)):
+        await first.offer(offer_of(catalogue, worker))
+        await serve(d, worker, catalogue)
+    await names(first)
+    await bus.drop_worker("b")
+    second, written = gateway(d), 0
+    make_current = rows.make_current
+
+    def count(*arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        make_current(*arguments)
+
+    monkeypatch.setattr(rows, "make_current", count)
+    for _ in range(5):
+        assert await names(first) == ["a", "b", "both"], "it may come back"
+        assert await names(second) == ["a", "both"]
+    assert written == 1
+
+
+async def test_what_another_gateway_has_taken_meanwhile_is_no_fault(
+    d: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the blob away once the catalogue is stored."""
+
+    async def gone(_key: str) -> int:
+        await gateway(d).offer(offer_of(A))
+        raise NotFound("it is not there")
+
+    monkeypatch.setattr(d.blobs, "size", gone)
+    assert (await gateway(d).offer(offer_of(A, key=catalogue_key(A.digest)))).ok
 
 
 async def test_the_workers_are_asked_once_a_second_at_the_most(

@@ -16,9 +16,9 @@ def upgrade() -> None:
         "offered_catalogues",
         sa.Column("pool", sa.Text, primary_key=True),
         sa.Column("digest", sa.Text, primary_key=True),
-        sa.Column("catalogue", sa.Text, nullable=False),
         sa.Column("current", sa.Boolean, nullable=False),
         sa.Column("seen_at", sa.Double, nullable=False),
+        sa.Column("catalogue", sa.Text, nullable=False),
     )
     op.execute(
         "INSERT INTO offered_catalogues (pool, digest, catalogue, current, seen_at) "
