@@ -14,7 +14,7 @@ class Leaving:
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
-        self._idle: asyncio.Task[Any] | None = None
+        self._waits: set[asyncio.Task[Any]] = set()
         self.over = False
 
     @property
@@ -24,22 +24,24 @@ class Leaving:
     def begin(self) -> None:
         self._begun.set()
         asyncio.get_running_loop().call_later(FAREWELL_SECONDS, self._end)
-        if self._idle is not None:
-            self._idle.cancel()
+        for wait in self._waits:
+            wait.cancel()
 
     async def until(self, wait: Coroutine[Any, Any, Any]) -> Any:
         """Waits for something, unless `begin` cuts the waiting short: None then. What it raises is raised here."""
         if self.begun:
             wait.close()
             return None
-        self._idle = asyncio.create_task(wait)
+        task = asyncio.create_task(wait)
+        self._waits.add(task)
         try:
-            await asyncio.wait({self._idle})
+            await asyncio.wait({task})
         finally:
-            self._idle.cancel()
-        if self._idle.cancelled():
-            return None
-        return self._idle.result()
+            self._waits.discard(task)
+            if not task.done():  # we are cut off ourselves: nothing goes on behind our back
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        return None if task.cancelled() else task.result()
 
     def _end(self) -> None:
         self.over = True

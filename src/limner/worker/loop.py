@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ log = logs.get("worker")
 
 POLL_SECONDS = 1.0  # a wake can be lost
 PAUSE_SECONDS = 0.2
-LONGEST_RESTART_PAUSE_SECONDS = 30.0
+LONGEST_RESTART_PAUSE_SECONDS = 30.0  # an engine that does not stay up may be costly to start
+LONGEST_LOOK_PAUSE_SECONDS = 5.0  # one that outlives its supervisor is only looked for
 RESUME_SECONDS = 60.0  # how long a job waits for its engine to come back, before it goes to another worker
 
 
@@ -150,13 +151,14 @@ class Worker:
 
     async def _start_patiently(self) -> None:
         pause = 0.5
+        longest = LONGEST_LOOK_PAUSE_SECONDS if self._engine.resumes else LONGEST_RESTART_PAUSE_SECONDS
         while not self._leaving.begun:
             try:
                 await self._leaving.until(self._engine.start())
             except EngineLost as error:
                 log.error("the engine did not start", error=error.message, again_in_seconds=pause)
                 await self._leaving.until(asyncio.sleep(pause))
-                pause = min(pause * 2, LONGEST_RESTART_PAUSE_SECONDS)
+                pause = min(pause * 2, longest)
             else:
                 return
 
@@ -164,13 +166,18 @@ class Worker:
         """Goes on with what an earlier life of this worker held, where its engine outlived it."""
         if not self._engine.resumes or self._leaving.begun:
             return
-        ask = held_before(self._bus, self._gateways, self._config.pool, go_on=lambda: not self._leaving.begun)
-        for delivery in await self._leaving.until(ask) or ():
-            with self._lease.holding(delivery):
-                await self._go_on_with(delivery)
+        starting = asyncio.create_task(self._start_engine(RESUME_SECONDS))  # also while no gateway answers
+        try:
+            ask = held_before(self._bus, self._gateways, self._config.pool, go_on=lambda: not self._leaving.begun)
+            for delivery in await self._leaving.until(ask) or ():
+                with self._lease.holding(delivery):
+                    await self._go_on_with(delivery, starting)
+            await starting
+        finally:
+            await _end([starting])
 
-    async def _go_on_with(self, delivery: Delivery) -> None:
-        up = self._engine.alive or await self._start_engine(RESUME_SECONDS)
+    async def _go_on_with(self, delivery: Delivery, starting: asyncio.Task[bool]) -> None:
+        up = await starting if not starting.done() else self._engine.alive or await self._start_engine(RESUME_SECONDS)
         await self._leaving.until(self._identity.alone())
         if not self._identity.is_alone:  # we stop, and somebody else under our id may be at work on it
             return
@@ -302,7 +309,7 @@ class Worker:
         drain.add_done_callback(self._drains.discard)
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancels until it takes: Python 3.11's `wait_for` swallows a cancel that meets its result."""
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:

@@ -128,6 +128,40 @@ async def test_where_no_gateway_tells_the_worker_goes_on_without(
         assert (await stage.ended()).id == "job"
 
 
+async def test_the_engine_starts_while_no_gateway_tells(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.faults += ["resume"] * 10_000
+    delivery = await stage.hold()
+    async with started(stage):
+        await until(lambda: stage.engine.alive and stage.resumes > 1)
+        assert stage.claims == []
+        stage.faults.clear()
+        assert (await stage.ended()).id == "job"
+        assert [(claim.resumed, claim.delivery) for claim in stage.claims] == [(True, delivery)]
+        assert stage.engine.starts == 1
+
+
+async def test_a_worker_that_stops_while_no_gateway_tells_and_its_engine_starts_ends_at_once(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.faults += ["resume"] * 10_000
+    stage.engine.starts_well = False
+    async with started(stage):
+        await until(lambda: stage.engine.starts > 0 and stage.resumes > 0)
+        async with asyncio.timeout(5):
+            await stage.close()
+
+
+async def test_an_engine_that_is_away_is_looked_for_every_few_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loop.LONGEST_LOOK_PAUSE_SECONDS == 5.0
+    monkeypatch.setattr(loop, "LONGEST_LOOK_PAUSE_SECONDS", 0.001)
+    stage = Stage(tmp_path)
+    stage.engine.starts_well = False
+    async with started(stage):
+        await until(lambda: stage.engine.starts > 5)
+
+
 async def test_an_engine_that_ends_with_its_supervisor_has_nothing_to_go_on_with(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     async with started(stage, resumes=False):
