@@ -67,6 +67,22 @@ async def test_a_running_prompt_is_adopted_and_not_run_again(either: Replayer, t
     assert either.interrupts == []
 
 
+async def test_a_job_that_comes_again_finds_the_prompt_that_was_left(either: Replayer, tmp_path: Path) -> None:
+    """Its token came by the queue, as no gateway told what this worker had."""
+    either.faults.hold_after = 6
+    await submitted_before(either)
+    await either.until_ran(1)
+    async with driving(either, tmp_path) as driven:
+        request = driven.request(recorded("01"), job=JOB, token="the next attempt's")
+        running = asyncio.create_task(driven.run(request))
+        async with asyncio.timeout(10):
+            while "the earlier supervisor" not in either.sockets.clients:
+                await asyncio.sleep(0.01)
+        either.faults.release()
+        assert (await running).outcome == "succeeded"
+    assert (len(either.ran), either.interrupts) == (1, [])
+
+
 async def test_a_waiting_prompt_is_adopted(either: Replayer, tmp_path: Path) -> None:
     either.faults.hold_after = 6
     await submitted_before(either, "24", job="of somebody else", worker="another worker")

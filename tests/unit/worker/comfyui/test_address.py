@@ -42,10 +42,16 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         Address.parse(url)
 
 
-def test_a_refused_address_shows_no_password() -> None:
+@pytest.mark.parametrize("password", ["secret", "a/secret", "1/secret", "a@secret", "?secret", "#secret"])
+def test_a_refused_address_shows_no_password(password: str) -> None:
     with pytest.raises(Misconfigured) as refused:
-        Address.parse("http://me:secret@gpu:8188/?token=1")
+        Address.parse(f"http://me:{password}@gpu:8188/?token=1")
     assert "secret" not in str(refused.value)
+
+
+def test_a_password_is_not_taken_for_a_path() -> None:
+    with pytest.raises(Misconfigured, match="%2F"):
+        Address.parse("http://me:1/secret@gpu:8188")
 
 
 def test_a_workers_name_follows_from_the_address() -> None:

@@ -169,6 +169,15 @@ async def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path) -> 
     assert (tmp_path / "f").read_bytes() == b"new"
 
 
+async def test_a_file_that_has_no_rest_is_fetched_anew(tmp_path: Path) -> None:
+    """All of it came before the cut, or what lies there now is shorter."""
+    cut = answer(b"all", "200 OK", "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT", length=10)
+    async with answering(cut, answer(b"", "416 Range Not Satisfiable"), answer(b"all")) as (raw, client):
+        assert await client.download("f.bin", "", "output", tmp_path / "f") == 3
+        assert b"Range:" not in raw.asked[2]
+    assert (tmp_path / "f").read_bytes() == b"all"
+
+
 async def test_a_download_that_never_is_whole_fails(tmp_path: Path) -> None:
     async with answering(*[answer(b"01", length=10)] * 3) as (_, client):
         with pytest.raises(Unreachable):

@@ -236,3 +236,17 @@ async def test_tidying_is_no_matter_of_life_and_death(tmp_path: Path) -> None:
     instance.faults["a.png"] = Unreachable("gone")
     await uploads.tidy()
     assert list(instance.files.values()) == [b"a"]
+    instance.faults.clear()
+    await uploads.tidy()
+    assert list(instance.files.values()) == [b""], "it is done after the next run"
+
+
+async def test_an_instance_that_does_not_answer_is_not_asked_for_every_file(tmp_path: Path) -> None:
+    instance = Instance()
+    uploads = Uploads(instance, kept_bytes=0)
+    names = [f"{number}.png" for number in range(5)]
+    for name in names:
+        await uploads.prepare(job(tmp_path, load(name), {name: name.encode()}), SPECS)
+    instance.passing = [Unreachable("gone")] * 5
+    await uploads.tidy()
+    assert len(instance.passing) == 4

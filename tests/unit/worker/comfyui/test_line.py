@@ -29,6 +29,7 @@ class Sockets:
     hellos: list[str | bytes] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     server: Server | None = None
+    slams: bool = False  # each connection is closed as soon as it is there
 
     async def take(self, connection: ServerConnection) -> None:
         assert connection.request is not None
@@ -36,7 +37,8 @@ class Sockets:
         self.hellos.append(await connection.recv())
         self.open.append(connection)
         self.news.set()
-        await connection.wait_closed()
+        if not self.slams:
+            await connection.wait_closed()
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(SOON_SECONDS):
@@ -99,6 +101,29 @@ async def test_a_socket_that_breaks_during_a_run_comes_back_under_its_id_and_the
         await line.end()
         assert await line.begin() != client_id
         assert not line.shaky
+
+
+async def test_a_server_that_closes_every_socket_at_once_is_not_stormed() -> None:
+    async with sockets() as (kept, line):
+        kept.slams = True
+        await line.begin()
+        await asyncio.sleep(1.2)
+        assert 2 <= len(kept.ids) <= 5
+        await line.end()
+
+
+async def test_whoever_looks_while_a_run_begins_opens_no_second_socket() -> None:
+    async with sockets() as (kept, line):
+        client_id, _, _ = await asyncio.gather(line.begin(), line.open(), line.open())
+        await kept.until(1)
+        line.shaky = True  # as after a break
+        await line.open()
+        assert kept.ids == [client_id]
+        assert line.up
+    async with sockets() as (kept, line):
+        _, client_id, _ = await asyncio.gather(line.open(), line.begin(), line.open())
+        await kept.until(1)
+        assert kept.ids == [client_id]
 
 
 async def until_broken(line: Line) -> None:

@@ -31,6 +31,8 @@ class Address:
         parts = _split(url)
         if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
             _refuse(url, f"a ComfyUI's address looks like {EXAMPLE}")
+        if "@" in parts.path:
+            _refuse(url, "in a password, `/` is written %2F")
         if parts.query or parts.fragment:
             _refuse(url, "a ComfyUI's address has no `?` and no `#`")
         try:
@@ -84,7 +86,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _refuse(url: str, why: str) -> NoReturn:
-    shown = re.sub(r"//[^/]*@", "//***@", url)
+    shown = re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
     raise Misconfigured(f"{shown!r} is no address of a ComfyUI: {why}")
 
 

@@ -125,11 +125,14 @@ class Uploads:
             empty = Path(folder) / "empty"
             empty.touch()
             while too_many > 0:
-                (subfolder, name), size = self._sizes.popitem(last=False)
+                place, size = next(iter(self._sizes.items()))
                 try:
-                    await self._instance.upload(empty, name=name, subfolder=subfolder)
+                    await self._instance.upload(empty, name=place[1], subfolder=place[0])
                 except LimnerError as error:
-                    log.warning("an input file could not be emptied", file=f"{subfolder}/{name}", error=error.message)
+                    log.warning("an input file could not be emptied", file=_joined(place), error=error.message)
+                    if not isinstance(error, Refused):  # nobody answers, so neither for the others: after the next run
+                        return
+                del self._sizes[place]
                 too_many -= size
 
     async def _upload(self, path: Path, reference: str, place: Place) -> str:

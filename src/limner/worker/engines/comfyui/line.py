@@ -9,6 +9,8 @@ deaf, and has to be looked after.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from limner import logs
 from limner.worker.engines.comfyui import tasks
@@ -20,27 +22,33 @@ from limner.worker.engines.comfyui.socket import EventSocket, Inbox, new_client_
 log = logs.get("comfyui")
 
 PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0)
+LASTING_SECONDS = 10.0  # a socket that breaks before has failed: some proxies open one only to close it
 
 
 class Line:
     """`begin` before a run, `end` after it; between them it comes back by itself under the same id."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.inbox = Inbox()
         self.shaky = False  # whether something may have been missed since the run began
         self._address = address
+        self._clock = clock
         self._socket: EventSocket | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()  # a run may begin while an idle instance is looked at
 
     @property
     def up(self) -> bool:
         return self._socket is not None and not self._socket.broken
 
     async def open(self) -> None:
-        """Connects under a new id, if there is no connection that is as good. Raises Unreachable."""
-        if not self.up or self.shaky:
-            await self._open(new_client_id())
-            self.shaky = False
+        """Connects under a new id, if there is no connection that is as good. Raises Unreachable.
+
+        Does nothing during a run, which keeps its own.
+        """
+        async with self._changing:
+            if self._keeper is None:
+                await self._renew()
 
     async def begin(self, client_id: str = "") -> str:
         """The id under which to submit. With `client_id`: that of a prompt that is there already.
@@ -48,19 +56,17 @@ class Line:
         What cannot be opened now is tried again and again during the run.
         """
         await self._dismiss_keeper()
-        try:
-            if client_id:
-                await self._open(client_id)
-            else:
-                await self.open()
-        except Unreachable as error:
-            log.debug("a run begins without events", error=error.message)
-            self._socket = EventSocket(self._address, client_id or new_client_id(), self.inbox)
-        self.inbox.clear()
-        self.shaky = bool(client_id) or not self.up
-        socket = self._socket
-        assert socket is not None
-        self._keeper = asyncio.create_task(self._keep(socket.client_id))
+        async with self._changing:
+            try:
+                await (self._open(client_id) if client_id else self._renew())
+            except Unreachable as error:
+                log.debug("a run begins without events", error=error.message)
+                self._socket = EventSocket(self._address, client_id or new_client_id(), self.inbox)
+            self.inbox.clear()
+            self.shaky = bool(client_id) or not self.up
+            socket = self._socket
+            assert socket is not None
+            self._keeper = asyncio.create_task(self._keep(socket.client_id))
         return socket.client_id
 
     async def next(self, seconds: float) -> Message | None:
@@ -87,15 +93,21 @@ class Line:
         failures = 0
         while True:
             if self._socket is not None and self.up:
-                failures = 0
+                began = self._clock()
                 await self._socket.ended()
+                failures = 0 if self._clock() - began >= LASTING_SECONDS else failures + 1
             self.shaky = True
-            await asyncio.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
+            await asyncio.sleep(PAUSES_SECONDS[min(max(failures - 1, 0), len(PAUSES_SECONDS) - 1)])
             try:
                 await self._open(client_id)
             except Unreachable as error:
                 failures += 1
                 log.debug("the socket does not come back", error=error.message)
+
+    async def _renew(self) -> None:
+        if not self.up or self.shaky:
+            await self._open(new_client_id())
+            self.shaky = False
 
     async def _open(self, client_id: str) -> None:
         await self._close_socket()

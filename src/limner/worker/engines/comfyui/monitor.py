@@ -57,6 +57,7 @@ class Monitor:
         self._idle_since: float | None = clock()
         self._freed = True  # a fresh instance holds nothing
         self._had_line = False  # whether its events could be heard; a proxy may let no sockets through
+        self._was_cut = False  # whether its socket broke since it was surveyed
         self._stale = asyncio.Event()
         self._models: dict[str, list[str]] = {}
         self._models_at = self._surveyed_at = clock()
@@ -69,6 +70,7 @@ class Monitor:
         models = await self._client.models()
         catalogue = await asyncio.to_thread(_catalogue, object_info, models)
         self._models, self._models_at, self._surveyed_at = models, self._clock(), self._clock()
+        self._was_cut = False
         if catalogue.digest != self.info.digest:
             self.specs = catalogue.filled
             self.info = replace(self.info, catalogue=catalogue.to_json(), digest=catalogue.digest)
@@ -123,8 +125,9 @@ class Monitor:
 
     async def _look(self, now: float) -> None:
         """One look; more where something may have changed. Raises Unreachable and Refused."""
-        was_restarted = self._had_line and not self._line.up
-        if was_restarted or self._stale.is_set() or now - self._surveyed_at >= self._patience.catalogue_every:
+        self._was_cut = self._was_cut or (self._had_line and not self._line.up)  # perhaps by a restart
+        every = self._patience.models_every if self._was_cut else self._patience.catalogue_every
+        if self._stale.is_set() or now - self._surveyed_at >= every:
             await self.survey()
             self._stale.clear()
         else:

@@ -68,8 +68,9 @@ class Placing:
         self.leftovers = [item for item in queue if self._is_ours(item)]
 
     async def stop_leftovers(self, but: str = "") -> None:
-        """Stops what was left, but for this job's: nobody takes it up again."""
-        others, self.leftovers = [item for item in self.leftovers if item.job != but], []
+        """Stops what was left, as nobody takes it up again. This job's own stays, for `find` to take up."""
+        others = [item for item in self.leftovers if item.job != but]
+        self.leftovers = [item for item in self.leftovers if item.job == but]
         for item in reversed(others):  # what waits first: it would begin as soon as what runs is stopped
             log.warning("a run that an earlier supervisor has begun is stopped", job_id=item.job)
             try:

@@ -60,6 +60,9 @@ class Transfer:
         async with self._http.stream("GET", path, params=query, headers=headers) as answer:
             if answer.status_code == 404:
                 raise NotFound(f"{path} has no {query.get('filename')!r} of type {query.get('type')!r}")
+            if answer.status_code == 416:
+                part.got = 0
+                raise CutShort("there is no rest of the file")
             if answer.status_code >= 300:
                 await answer.aread()
                 raise httpx.HTTPStatusError(
