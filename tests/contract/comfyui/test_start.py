@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from limner.enginehost.protocol import RunRequest
+from limner.worker.engines.comfyui.monitor import Monitor
 from limner.worker.engines.port import EngineLost
-from tests.contract.comfyui.driving import WORKER, Driven, RecordingSink, driving, files_of, recorded, sha256
+from tests.contract.comfyui.driving import SHORT, WORKER, Driven, RecordingSink, driving, files_of, recorded, sha256
 from tests.support.replayer import OLD, Replayer
 from tests.support.tree import free_port
 
@@ -208,6 +210,34 @@ async def test_uploads_change_no_digest(comfyui: Replayer, tmp_path: Path) -> No
         comfyui.folders.files["input", "", "new.png"] = b"x"
         async with driving(comfyui, tmp_path / "2") as again:
             assert again.engine.info.digest == driven.engine.info.digest
+
+
+async def test_a_socket_that_breaks_again_and_again_while_idle_costs_no_catalogues(
+    comfyui: Replayer, tmp_path: Path
+) -> None:
+    async with driving(comfyui, tmp_path, patience=replace(SHORT, idle_look=0.05)) as driven:
+        opened = 0
+        async with asyncio.timeout(10):
+            while len(comfyui.sockets.opened) < 6:
+                if len(comfyui.sockets.opened) > opened:
+                    opened = len(comfyui.sockets.opened)
+                    comfyui.wire.cut("/ws")
+                await asyncio.sleep(0.01)
+        assert driven.engine.alive
+    assert comfyui.count("GET", "/object_info") == 1
+
+
+async def test_what_an_idle_instance_says_and_nobody_understands_is_looked_into_at_a_start(
+    comfyui: Replayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with driving(comfyui, tmp_path, patience=replace(SHORT, idle_look=0.05)) as driven:
+        with monkeypatch.context() as broken:
+            broken.setattr(Monitor, "_learn", lambda self, stats: stats["nothing"])
+            async with asyncio.timeout(10):
+                while driven.engine.alive:
+                    await asyncio.sleep(0.01)
+        await driven.engine.start()
+        assert driven.engine.alive
 
 
 async def test_an_idle_engine_asks_little(comfyui: Replayer, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -101,6 +102,17 @@ async def test_a_socket_that_breaks_during_a_run_comes_back_under_its_id_and_the
         await line.end()
         assert await line.begin() != client_id
         assert not line.shaky
+
+
+async def test_not_even_a_debugging_log_holds_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with sockets() as (kept, _):
+        line = Line(replace(kept.address, auth=("me", "secret")))
+        await line.open()
+        await kept.until(1)
+        await line.close()
+    said = " ".join(each.getMessage() for each in caplog.records if each.name != "websockets.server")  # the test's own
+    assert b64encode(b"me:secret").decode() not in said
 
 
 async def test_a_server_that_closes_every_socket_at_once_is_not_stormed() -> None:

@@ -122,6 +122,10 @@ class Monitor:
                 if self._idle_since is not None and (is_gone or misses >= MISSES):
                     self._lost(error.message)
                     return
+            except Exception as error:  # else nobody would look any more, and nobody would know
+                log.exception("a ComfyUI said of itself what nobody understands")
+                self._lost(f"{type(error).__name__}: {error}")
+                return
 
     async def _look(self, now: float) -> None:
         """One look; more where something may have changed. Raises Unreachable and Refused."""

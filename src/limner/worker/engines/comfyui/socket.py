@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from base64 import b64encode
 from collections import deque
@@ -19,6 +20,8 @@ from limner.worker.engines.comfyui.client import Unreachable
 from limner.worker.engines.comfyui.frames import Gap, Message, Pictured, Said, parse
 
 log = logs.get("comfyui")
+wire_log = logging.getLogger("websockets.client.comfyui")
+wire_log.setLevel(logging.INFO)  # at DEBUG it tells every header, and so the password
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -94,6 +97,7 @@ class EventSocket:
                 ssl=ssl.create_default_context() if self._address.secure else None,
                 proxy=None,
                 compression=None,
+                logger=wire_log,
                 max_size=MAX_FRAME_BYTES,
                 open_timeout=OPEN_SECONDS,
                 close_timeout=CLOSE_SECONDS,
