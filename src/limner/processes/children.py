@@ -114,7 +114,7 @@ class Child:
 
     def _signal(self, process: Process, number: signal.Signals) -> None:
         """To a group also after its leader has ended: others may still be there."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: no permission for one that has ended
             if self._whole_group:
                 os.killpg(process.pid, number)
             elif process.returncode is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -88,6 +89,23 @@ async def test_a_child_that_will_not_stop_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel ends the children of a killed parent")
+async def test_a_group_that_has_ended_may_be_told_as_not_permitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So says macOS where Linux says that there is none."""
+
+    def refused(group: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refused)
+    child = Child("one", leaving_its_pid(tmp_path / "pids", "sys.exit(0)"), whole_group=True)
+    child.start()
+    with structlog.testing.capture_logs() as told:
+        await until_lines(tmp_path / "pids", 2)
+    await child.stop()
+    assert told[0]["ended"] == "exit code 0"
+
+
 async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = "import asyncio, sys\nfrom limner.processes.children import Child\n"
     code += "async def main():\n Child('c', sys.argv[1:]).start()\n await asyncio.sleep(60)\nasyncio.run(main())"
