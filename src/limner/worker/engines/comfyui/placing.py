@@ -159,9 +159,9 @@ class Placing:
             for item in await self._client.queue():
                 if prompt_id in (item.prompt_id, item.job):
                     return item.prompt_id
-            entry = await self._client.history(prompt_id)
-            if entry is not None and is_of(entry, token):
-                return prompt_id
+            for found, entry in await self._entries(prompt_id):
+                if is_of(entry, token):
+                    return found
         return None
 
     def _is_ours(self, item: Item) -> bool:
@@ -171,7 +171,7 @@ class Placing:
         for item in await self._client.queue():
             if request.job in (item.prompt_id, item.job):
                 return Placed(prompt_id=item.prompt_id, client_id=item.client_id, token=item.token, node_errors={})
-        for prompt_id, entry in await self._entries(request):
+        for prompt_id, entry in await self._entries(request.job):
             found = Item.of_entry(entry)
             if ending_of(entry).outcome == "succeeded" or (found is not None and found.token == request.token):
                 token = found.token if found is not None else ""
@@ -179,18 +179,18 @@ class Placing:
             await self.forget(prompt_id)
         return None
 
-    async def _entries(self, request: RunRequest) -> Iterable[tuple[str, dict[str, Any]]]:
+    async def _entries(self, job: str) -> Iterable[tuple[str, dict[str, Any]]]:
         """The job's history entries. Old versions gave it an id of their own, so then all are looked through."""
-        entry = await self._client.history(request.job)
+        entry = await self._client.history(job)
         if entry is not None:
-            return [(request.job, entry)]
+            return [(job, entry)]
         if self._takes_our_ids:
             return []
         listed = await self._client.recent(LISTED_ENTRIES)
         return [
             (prompt_id, entry)
             for prompt_id, entry in listed.items()
-            if (item := Item.of_entry(entry)) is not None and item.job == request.job
+            if (item := Item.of_entry(entry)) is not None and item.job == job
         ]
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
