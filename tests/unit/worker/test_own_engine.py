@@ -300,3 +300,21 @@ async def test_the_engine_ends_with_its_supervisor() -> None:
     await supervisor.wait()
     gone, _ = await asyncio.to_thread(psutil.wait_procs, [engine], 10)
     assert gone
+
+
+async def test_a_start_that_is_broken_off_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", hang)
+    process, engine = psutil.Process(), OwnEngine(TOY)
+    open_before = process.num_fds()
+    start = asyncio.create_task(engine.start())
+    await begun.wait()
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert process.num_fds() == open_before

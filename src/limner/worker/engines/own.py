@@ -102,9 +102,11 @@ class OwnEngine:
                 env=clean_environment(),
                 start_new_session=True,
             )
-        except OSError as error:
+        except BaseException as error:
             ours.close()
             os.close(output)
+            if not isinstance(error, OSError):  # the start was broken off
+                raise
             raise EngineLost(f"the engine process cannot be started: {error}") from error
         finally:
             theirs.close()
