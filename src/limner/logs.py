@@ -44,6 +44,11 @@ def get(name: str) -> Any:
     return structlog.get_logger(logger_name=name)
 
 
+def bind(**members: Any) -> None:
+    """Puts members, such as `worker`, on every line that the calling task and those it starts will write."""
+    structlog.contextvars.bind_contextvars(**members)
+
+
 def job_phase(
     status: str,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -41,6 +42,22 @@ def test_a_job_phase_is_one_json_line_with_all_members() -> None:
     assert {"ts", "level", "event", "job_id", "prompt_id", "status", "duration_ms", "model", "error"} == set(queued)
     assert queued["error"] is None
     assert (failed["level"], failed["duration_ms"], failed["model"]) == ("error", 12, "a.safetensors")
+
+
+async def test_what_is_bound_stands_on_every_line_of_its_task_and_of_those_that_it_starts() -> None:
+    out = io.StringIO()
+    logs.setup("json", "info", out)
+
+    async def say() -> None:
+        logs.get("part").info("heard")
+
+    async def work() -> None:
+        logs.bind(worker="w1")
+        await asyncio.create_task(say())
+
+    await asyncio.create_task(work())
+    await say()
+    assert [line.get("worker") for line in lines(out)] == ["w1", None]
 
 
 def test_a_terminal_gets_text_without_what_is_null() -> None:

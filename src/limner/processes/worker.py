@@ -40,6 +40,7 @@ log = logs.get("worker")
 async def work(settings: Settings, engine: Chosen, *, restart_fd: int | None = None) -> None:
     """Serves jobs until SIGTERM or Ctrl-C; the job in hand goes back to the queue."""
     worker_id = engine.worker_id or _own_id()
+    logs.bind(worker=worker_id)  # several workers may write to one log
     settings.prepare_data_dir()
     with scratch_folder(settings.data_dir / "work", worker_id) as scratch:
         config = WorkerConfig(id=worker_id, pool=settings.pool, scratch=scratch, output=settings.output_dir)

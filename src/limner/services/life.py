@@ -22,6 +22,7 @@ from limner.jobs.events import (
     InterruptWorker,
     PurgeToken,
     Refused,
+    Reported,
     RunAfter,
 )
 from limner.jobs.machine import Decision, decide
@@ -32,12 +33,16 @@ from limner.services.release import Release
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a transaction did to a job, for `announce`. `remaining`: the tenant's open jobs after it."""
+    """What a transaction did to a job, for `announce`. `remaining`: the tenant's open jobs after it.
+
+    `reason`: why an attempt ended that was not the last.
+    """
 
     before: Job
     decision: Decision
     remaining: int
     released: list[Released]
+    reason: str | None = None
 
     @property
     def job(self) -> Job:
@@ -81,7 +86,8 @@ class Life:
         remaining = rows.count_out(connection, held.job.tenant) if ended else held.open_jobs
         made_room = held.job.state is State.RELEASED or decision.job.state is State.QUEUED
         released = self.release.next_jobs(connection) if made_room and and_release else []
-        return Change(before=held.job, decision=decision, remaining=remaining, released=released)
+        reason = _reason(decision, event)
+        return Change(before=held.job, decision=decision, remaining=remaining, released=released, reason=reason)
 
     def _write(
         self, connection: Connection, held: Held, decision: Decision, files: Sequence[Mapping[str, Any]]
@@ -121,7 +127,7 @@ class Life:
             else:
                 await self.live.ended(job, change.remaining, last_seq)
         elif job.state is not change.before.state:
-            _log_step(job)
+            _log_step(job, change)
             if job.state is not State.CANCELING:  # as long as it has not ended, the queue is what it was
                 await self.live.queue_changed(job.tenant, change.remaining)
 
@@ -131,21 +137,35 @@ def _log_end(job: Job) -> None:
     _log(job, (job.ended_at - began).total_seconds() if job.ended_at else None)
 
 
-def _log_step(job: Job) -> None:
-    """A running job's duration is how long it waited."""
+def _log_step(job: Job, change: Change) -> None:
+    """A running job's duration is how long it waited. One that goes back says why, and which worker had it."""
     waited = job.state is State.RUNNING and job.started_at
-    _log(job, (job.started_at - job.created_at).total_seconds() if waited and job.started_at else None)
+    seconds = (job.started_at - job.created_at).total_seconds() if waited and job.started_at else None
+    _log(job, seconds, reason=change.reason, worker=job.worker or change.before.worker)
 
 
-def _log(job: Job, seconds: float | None) -> None:
+def _reason(decision: Decision, event: Event) -> str | None:
+    """Why the job runs again, in words."""
+    if decision.job.state is not State.QUEUED:
+        return None
+    error = event.error if isinstance(event, Reported) else None
+    ended = [effect.outcome for effect in decision.effects if isinstance(effect, AttemptEnded)]
+    return _words(error) or (f"the attempt was {ended[0]}" if ended else "its token was lost")
+
+
+def _words(error: Mapping[str, Any] | None) -> str | None:
+    return (str(error.get("exception_message", "")).strip() or None) if error else None
+
+
+def _log(job: Job, seconds: float | None, *, reason: str | None = None, worker: str | None = None) -> None:
     logs.job_phase(
         job.state.value,
         job_id=job.id,
         prompt_id=job.prompt_id,
         duration_ms=None if seconds is None else round(seconds * 1000, 3),
         model=job.models[0] if job.models else None,
-        error=str(job.error.get("exception_message", "")).strip() or None if job.error else None,
+        error=_words(job.error) or reason,
         tenant=job.tenant,
         attempt=job.attempts,
-        worker=job.worker,
+        worker=worker or job.worker,
     )

@@ -33,6 +33,7 @@ log = logs.get("worker")
 
 POLL_SECONDS = 1.0  # a wake can be lost
 PAUSE_SECONDS = 0.2
+SAME_NEWS_SECONDS = 300.0  # how long a fault that stays the same is not told again
 LONGEST_RESTART_PAUSE_SECONDS = 30.0  # an engine that does not stay up may be costly to start
 LONGEST_LOOK_PAUSE_SECONDS = 5.0  # one that outlives its supervisor is only looked for
 RESUME_SECONDS = 60.0  # how long a job waits for its engine to come back, before it goes to another worker
@@ -146,17 +147,19 @@ class Worker:
         if self._engine.alive:
             info = self._engine.info
             devices = [device.get("name") for device in info.devices]
-            log.info("engine ready", worker=self._config.id, pytorch=info.pytorch_version, devices=devices)
+            log.info("engine ready", version=info.version or None, pytorch=info.pytorch_version, devices=devices)
         return self._engine.alive
 
     async def _start_patiently(self) -> None:
-        pause = 0.5
+        pause, told, told_at = 0.5, "", 0.0
         longest = LONGEST_LOOK_PAUSE_SECONDS if self._engine.resumes else LONGEST_RESTART_PAUSE_SECONDS
         while not self._leaving.begun:
             try:
                 await self._leaving.until(self._engine.start())
             except EngineLost as error:
-                log.error("the engine did not start", error=error.message, again_in_seconds=pause)
+                if error.message != told or time.monotonic() - told_at > SAME_NEWS_SECONDS:
+                    log.warning("the engine did not start; it is tried again and again", error=error.message)
+                    told, told_at = error.message, time.monotonic()
                 await self._leaving.until(asyncio.sleep(pause))
                 pause = min(pause * 2, longest)
             else:

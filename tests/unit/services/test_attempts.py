@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from limner.bus.messages import Claim, Claimed, Done, Reserve
 from limner.jobs.model import State
@@ -82,6 +83,18 @@ async def test_a_late_end_after_a_takeover_is_refused(tmp_path: Path) -> None:
         late = await d.attempts.done(Done(id=delivery.token.id, token=first.token, outcome="succeeded"))
         assert not late.ok
         assert (await d.end(*second)).ok
+
+
+async def test_the_log_tells_why_a_job_runs_again_and_whose_it_was(tmp_path: Path) -> None:
+    async with durable(tmp_path) as d:
+        await d.submit()
+        taken = await d.take("comfy-1")
+        assert taken is not None
+        with capture_logs() as lines:
+            error = {"code": "worker_lost", "retryable": True, "exception_message": "the ComfyUI is gone\n"}
+            await d.end(*taken, outcome="failed", error=error)
+        [back] = [line for line in lines if line.get("status") == "queued"]
+        assert (back["error"], back["worker"]) == ("the ComfyUI is gone", "comfy-1")
 
 
 async def test_a_retryable_failure_waits_and_a_nodes_exception_does_not(tmp_path: Path) -> None:
