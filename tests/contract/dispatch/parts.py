@@ -35,6 +35,7 @@ class Worker:
         self._name = name
         self._warm = WarmLane()
         self._beat_at = -BEAT_SECONDS
+        self.busy = False
         self.order: list[str] = []
         self.lanes: list[str] = []
 
@@ -48,7 +49,9 @@ class Worker:
                     woken = await self._bus.wait_wake("default", 0.5)
                     await asyncio.sleep(self._warm.grace_seconds(woken))
                 else:
+                    self.busy = True
                     await self._do(delivery)
+                    self.busy = False
             except Unavailable:
                 await asyncio.sleep(0.05)
 
@@ -126,8 +129,10 @@ async def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> No
         await asyncio.sleep(0.02)
 
 
-async def all_ended(d: Durable) -> None:
+async def all_ended(d: Durable, *workers: Worker) -> None:
+    """Also until these workers have heard that their last jobs did."""
     deadline = time.monotonic() + 40
     while await d.jobs.remaining(TENANT):
         assert time.monotonic() < deadline, await d.jobs.queue(TENANT)
         await asyncio.sleep(0.05)
+    await eventually(lambda: not any(worker.busy for worker in workers))

@@ -25,7 +25,7 @@ async def test_with_one_worker_jobs_of_all_models_keep_their_order(tmp_path: Pat
     async with dispatching(tmp_path, server) as d, working(server) as worker:
         await eventually(lambda: d.release.workers == 1)
         names = await submit_many(d, 24, models=("a", "b", "c"))
-        await all_ended(d)
+        await all_ended(d, worker)
         assert worker.order == names
         assert set(worker.lanes) == {"any"}
 
@@ -34,7 +34,7 @@ async def test_two_workers_stay_with_their_models_and_each_job_ends_once(tmp_pat
     async with dispatching(tmp_path, server) as d, working(server, "x") as x, working(server, "y") as y:
         await two_workers_are_known(d)
         names = await submit_many(d, 60, models=MODELS)
-        await all_ended(d)
+        await all_ended(d, x, y)
         assert sorted(x.order + y.order) == names
         lanes = {lane_of([model]) for model in MODELS}
         assert set(x.lanes + y.lanes) == lanes
@@ -57,7 +57,7 @@ async def test_no_job_waits_for_ever_behind_those_of_a_warm_lane(
         await d.submit("other", models=["b"])
         await submit_many(d, 300, first=4, models=["a"])
         async with working(server, "x") as x:
-            await all_ended(d)
+            await all_ended(d, x)
         assert x.order.index("p000") < x.order.index("other") < x.order.index("p200")
         rest = [name for name in x.order if name != "other"]
         assert rest == sorted(rest)
@@ -75,7 +75,7 @@ async def test_jobs_of_many_lanes_outlive_nats(tmp_path: Path, server: NatsServe
             server.lose_everything()
         await server.start()
         async with working(server, "x") as x, working(server, "y") as y:
-            await all_ended(d)
+            await all_ended(d, x, y)
         assert sorted(x.order + y.order) == names
         assert len(set(x.lanes + y.lanes)) == 5
 
@@ -91,7 +91,7 @@ async def test_a_lane_that_expired_is_made_again_for_the_jobs_in_it(tmp_path: Pa
         for model in MODELS:
             await bus._requests.api(f"CONSUMER.DELETE.LIMNER_JOBS_default.{lane_of([model])}", {})
         async with working(server, "x") as x:
-            await all_ended(d)
+            await all_ended(d, x)
         assert sorted(x.order) == names
 
 
@@ -104,7 +104,7 @@ async def test_a_canceled_job_leaves_its_lane(tmp_path: Path, server: NatsServer
         await d.settle()
         assert sorted((await d.bus.pending("default")).values()) == sorted(lane_of([model]) for model in MODELS)
         async with working(server, "x") as x:
-            await all_ended(d)
+            await all_ended(d, x)
         assert sorted(x.order) == ["p001", "p002"]
 
 
@@ -116,6 +116,6 @@ async def test_a_job_at_the_front_is_first_in_its_lane(tmp_path: Path, server: N
         names = await submit_many(d, 6, models=MODELS)
         await d.submit("front", front=True, models=[MODELS[1]])
         async with working(server, "x") as x:
-            await all_ended(d)
+            await all_ended(d, x)
         assert x.order[0] == "front"
         assert sorted(x.order[1:]) == names

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +18,7 @@ from limner.bus.messages import Claim, Claimed, Heartbeat
 from limner.bus.port import Delivery
 from limner.enginehost.protocol import RunRequest
 from limner.jobs.model import State
-from limner.worker import turn
+from limner.worker import elsewhere
 from limner.worker.engines.port import RunEnded, Sink
 from limner.worker.loop import Worker, WorkerConfig
 from tests.contract.dispatch.parts import all_ended, dispatching, eventually, submit_many, working
@@ -25,7 +26,7 @@ from tests.support.durable import TENANT, Durable
 from tests.support.nats import NatsServer
 from tests.unit.worker.stage import INFO, FakeEngine, succeed
 
-LACKING = {"nodes": {"Other": {}}}
+LACKING: dict[str, Any] = {"nodes": {"Other": {}}}
 
 
 async def killed_with_a_job(d: Durable, server: NatsServer, worker: str) -> tuple[Delivery, Claimed]:
@@ -125,7 +126,7 @@ async def test_a_job_finds_the_worker_that_has_its_nodes(
     tmp_path: Path, server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever gets it first: one that lacks them gives it back, and is not asked again."""
-    monkeypatch.setattr(turn, "ELSEWHERE_SECONDS", 0.2)
+    monkeypatch.setattr(elsewhere, "SHORTEST_SECONDS", 0.2)
     unfit, fit = FakeEngine(succeed), FakeEngine(succeed)
     unfit.told = replace(INFO, catalogue=LACKING, digest="lacking")
     async with (
