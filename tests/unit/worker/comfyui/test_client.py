@@ -203,3 +203,17 @@ async def test_an_upload_that_breaks_off_is_repeated_whole(tmp_path: Path) -> No
         told = await client.upload(tmp_path / "f", name="f", subfolder="s")
         assert told == {"name": "f", "subfolder": "s", "type": "input"}
         assert all(b"content" in each for each in raw.asked)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b"", "401 Unauthorized", r"401 \(it wants a user and a password, .*\)$"),
+        (b"<!DOCTYPE html><html><body>long</body></html>", "404 Not Found", r"404: a web page; is that a ComfyUI\?$"),
+        (b"<html>hello</html>", "200 OK", r"no JSON: is that a ComfyUI\?$"),
+    ],
+)
+async def test_what_is_no_comfyui_is_told_in_a_few_words(body: bytes, status: str, told: str) -> None:
+    async with answering(answer(body, status)) as (_, client):
+        with pytest.raises((Refused, Unreachable), match=told):
+            await client.system_stats()

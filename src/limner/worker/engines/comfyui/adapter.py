@@ -153,7 +153,7 @@ class ComfyEngine:
 
     async def renew(self) -> None:
         await self.free(unload_models=True, free_memory=True)
-        self._restart()
+        self._restart("several jobs in a row failed there for no fault of theirs")
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """The instance does it when it is between prompts. One that does not answer has nothing to free."""
@@ -184,7 +184,7 @@ class ComfyEngine:
         except EngineLost as lost:
             self._is_up = False
             if isinstance(lost, Hung) and not lost.foreign:
-                self._restart()
+                self._restart(lost.message)
             raise
         except (Unreachable, Refused) as error:
             self._is_up = False
@@ -204,13 +204,13 @@ class ComfyEngine:
             self._stuck = run.prompt_id
             self._is_up = False
         if run.sick:
-            log.warning("the GPU of a ComfyUI works no more")
-            self._restart()
+            self._restart("its GPU works no more")
         if stopping.forced:
             self._goes_down()
 
-    def _restart(self) -> None:
+    def _restart(self, why: str) -> None:
         """Has the instance restarted, where somebody can."""
+        log.warning("a ComfyUI should be started again", why=why, asked=self._ask_restart is not None)
         if self._ask_restart is not None:
             self._goes_down()
             self._ask_restart()

@@ -28,7 +28,7 @@ KEEP_SECONDS = 30.0  # below the 75 s after which the other side closes a connec
 NOBODY_BEHIND = frozenset({502, 503, 504})
 """What a proxy answers for a ComfyUI that does not run."""
 HINTS = {
-    401: " (user and password belong into its URL: http://user:password@host)",
+    401: " (it wants a user and a password, http://user:password@host, or others than it was given)",
     403: " (it lets only some clients in)",
     413: " (it takes no bodies that large: see its --max-upload-size)",
 }
@@ -59,7 +59,8 @@ class Refused(LimnerError):
     retryable = True
 
     def __init__(self, answered: int, body: Any, what: str = "a request") -> None:
-        super().__init__(f"{what} was answered with {answered}{HINTS.get(answered, '')}: {_short(body)}")
+        said = _short(body)
+        super().__init__(f"{what} was answered with {answered}{HINTS.get(answered, '')}{': ' if said else ''}{said}")
         self.answered = answered
         self.body = body
 
@@ -188,7 +189,9 @@ class ComfyClient:
         try:
             return answer.json()
         except (ValueError, RecursionError) as error:
-            raise Unreachable(f"{method} {self.address.shown}{path} was answered with what is no JSON") from error
+            raise Unreachable(
+                f"{method} {self.address.shown}{path} was answered with what is no JSON: is that a ComfyUI?"
+            ) from error
 
     def _worded(self, error: Exception, method: str, path: str) -> LimnerError:
         what = f"{method} {self.address.shown}{path}"
@@ -222,7 +225,7 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 def _object(answer: Any, path: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
-        raise Unreachable(f"{path} was answered with no JSON object")
+        raise Unreachable(f"{path} was answered with no JSON object: is that a ComfyUI?")
     return answer
 
 
@@ -231,7 +234,9 @@ def _list(value: Any) -> list[Any]:
 
 
 def _short(body: Any) -> str:
-    """The beginning of an answer: a proxy's error page is long."""
+    """The beginning of an answer. A page for people is not shown: it is long and says little."""
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    if text.lstrip().lower().startswith(("<!doctype", "<html")):
+        return "a web page; is that a ComfyUI?"
     words = " ".join(text.split())
     return words[:SHOWN_LETTERS] + ("..." if len(words) > SHOWN_LETTERS else "")
