@@ -121,8 +121,11 @@ def before_a_limner(folder: Path, times: int) -> Measured:
 
 def measure(folder: Path, times: int = 100) -> dict[str, Measured]:
     """Milliseconds: `direct` at the instance, `through` Limner in front of it, and what that has `added`."""
-    recorded = before_a_recorded_one(folder / "recorded", times)
-    return {"recorded": recorded, "limner": before_a_limner(folder / "limner", times)}
+    measured = {}
+    for name, instance in (("recorded", before_a_recorded_one), ("limner", before_a_limner)):
+        (folder / name).mkdir()
+        measured[name] = instance(folder / name, times)
+    return measured
 
 
 def _has_nodes(front: Tree) -> bool:
