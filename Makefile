@@ -18,6 +18,8 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): about 1.5 GB with PyTorch, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev]'
+	@# spandrel names torchvision as a dependency, and needs it for two architectures only
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps spandrel
 	@touch $@
 
 setup: $(READY)  ## Sets up .venv

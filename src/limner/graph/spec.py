@@ -272,6 +272,7 @@ class NodeType:
     function: Callable[..., Any]
     wants_context: bool = False
     fingerprint_function: Callable[..., Any] | None = None
+    lazy_function: Callable[..., Sequence[str]] | None = None
 
     def call(self, inputs: Mapping[str, Any], ctx: Any) -> Result:
         """Runs the node with inputs by name, hidden ones among them."""
@@ -308,25 +309,35 @@ def node(
     outputs: Sequence[str | OutputSpec] | Mapping[str, str] | None = None,
     output_node: bool = False,
     fingerprint: Callable[..., Any] | None = None,
+    lazy: Callable[..., Sequence[str]] | None = None,
     not_idempotent: bool = False,
     deprecated: bool = False,
     experimental: bool = False,
+    input_is_list: bool = False,
+    schema_style: bool = False,
+    output_tooltips: Sequence[str] | None = None,
 ) -> Callable[[F], F]:
     """Makes a function a node: the function stays as it is and gets a `node` attribute, its NodeType.
 
     Inputs come in the order of the signature, each from the marker in its annotation (graph/types.py); a parameter
-    named `ctx` gets the RunContext. Outputs come from the return annotation, or from `outputs`: types or names to
-    types. `fingerprint` takes any of the node's parameters by name, and says what the result depends on beside them.
+    named `ctx` gets the RunContext, one of the form `**inputs` inputs of any other name. Outputs come from the return
+    annotation, or from `outputs`: types, OutputSpecs, or names to types. `fingerprint` takes any of the node's
+    parameters by name, and says what the result depends on beside them. `lazy` takes them too, those marked lazy that
+    are not there yet as None, and gives the names of those that are wanted. `schema_style`: /object_info shows the node
+    in the newer way (flags always, options always, combo boxes as COMBO).
     """
 
     def mark(function: F) -> F:
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
-        inputs = tuple(_input(name, each, hints.get(each.name)) for each in parameters.values() if each.name != CONTEXT)
+        named = [each for each in parameters.values() if each.name != CONTEXT and each.kind is not each.VAR_KEYWORD]
+        inputs = tuple(_input(name, each, hints.get(each.name)) for each in named)
+        if schema_style:
+            inputs = tuple(map(_in_schema_style, inputs))
         inputs = tuple(sorted(inputs, key=lambda each: KINDS.index(each.kind)))
         spec = NodeSpec(
             name=name,
-            display_name=display_name or name,
+            display_name=display_name or (None if schema_style else name),
             category=category,
             description=inspect.getdoc(function) or "",
             python_module=module,
@@ -337,10 +348,18 @@ def node(
             deprecated=deprecated,
             experimental=experimental,
             fingerprinted=fingerprint is not None,
+            input_is_list=input_is_list,
+            schema_style=schema_style,
+            output_tooltips=None if output_tooltips is None else tuple(output_tooltips),
+            open_inputs=len(named) < len(parameters.keys() - {CONTEXT}),
             kinds=tuple(dict.fromkeys(("required", *(each.kind for each in inputs)))),
         )
         kind = NodeType(
-            spec=spec, function=function, wants_context=CONTEXT in parameters, fingerprint_function=fingerprint
+            spec=spec,
+            function=function,
+            wants_context=CONTEXT in parameters,
+            fingerprint_function=fingerprint,
+            lazy_function=lazy,
         )
         function.node = kind  # type: ignore[attr-defined]
         return function
@@ -376,6 +395,19 @@ def _input(node_name: str, parameter: inspect.Parameter, hint: Any) -> InputSpec
         has_options=shows_default or marker.options is not None,
         any_type=marker.type == ANY and not isinstance(marker, Hidden),
     )
+
+
+def _in_schema_style(each: InputSpec) -> InputSpec:
+    """The input as nodes of the newer style show it."""
+    if each.kind == "hidden":
+        return each
+    options = dict(each.options)
+    if each.type == "STRING":
+        options.setdefault("multiline", False)
+    if isinstance(each.type, list):
+        options = {"multiselect": False, "options": each.type, **options}
+        return replace(each, type=COMBO, options=options, has_options=True)
+    return replace(each, options=options, has_options=True)
 
 
 def _outputs(

@@ -22,12 +22,12 @@ SHIPPED = Path(graph.__file__).parent / "core_catalogue.json"
 
 
 def load() -> NodeLibrary:
-    """Every node of Limner: whatever `@node` has marked in this folder's modules."""
+    """Every node of Limner: whatever `@node` has marked in this folder's modules, and in the folders within."""
     kinds: dict[str, NodeType] = {}
-    for found in pkgutil.iter_modules(nodes.__path__):
-        if found.name == "library":
+    for found in pkgutil.walk_packages(nodes.__path__, f"{nodes.__name__}."):
+        if found.name == __spec__.name:  # this file
             continue
-        module = importlib.import_module(f"{nodes.__name__}.{found.name}")
+        module = importlib.import_module(found.name)
         marked = (getattr(each, "node", None) for each in vars(module).values())
         kinds |= {kind.spec.name: kind for kind in marked if isinstance(kind, NodeType)}
     return NodeLibrary(kind for _, kind in sorted(kinds.items()))

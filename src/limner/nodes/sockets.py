@@ -24,3 +24,5 @@ Conditioning = Annotated[conditioning.Conditioning, Socket("CONDITIONING")]
 Model = Annotated[model.Model, Socket("MODEL")]
 Clip = Annotated[clip.Clip, Socket("CLIP")]
 Vae = Annotated[vae.Vae, Socket("VAE")]
+Sigmas = Annotated[Tensor, Socket("SIGMAS")]
+"""(steps + 1,) float32, falling noise levels."""
