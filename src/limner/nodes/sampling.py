@@ -19,6 +19,7 @@ from limner.engine.context import RunContext
 from limner.errors import ModelFileError, UnfitInput
 from limner.graph.spec import node
 from limner.graph.types import Choices, Float, Int, Socket
+from limner.models.residency import use
 from limner.nodes.sockets import Conditioning, Latent, Model
 
 PREVIEW_BOX = (512, 512)
@@ -45,14 +46,14 @@ def ksampler(
     denoise: below 1 keeps part of the latent that comes in. The same seed gives the same picture.
     """
     ctx.check()
-    start = model.latents.fit(latent_image["samples"])
+    start = model.latent_format.fit(latent_image["samples"])
     _tell_unusual_size(ctx, model, start)
     sampler = SAMPLERS[sampler_name]
     walk = Walk(
-        prediction=model.prediction,
+        prediction=model.model_sampling,
         sampler=sampler,
         sigmas=sigmas(
-            scheduler, model.prediction.levels, steps, denoise=denoise, skip_next_to_last=sampler.skip_next_to_last
+            scheduler, model.model_sampling.levels, steps, denoise=denoise, skip_next_to_last=sampler.skip_next_to_last
         ),
         seed=seed,
         places=latent_image.get("batch_index"),
@@ -61,12 +62,15 @@ def ksampler(
     last = len(walk.sigmas) - 1
 
     def tell(step: int, clean: Tensor) -> None:
-        ctx.progress(min(step + 1, last), last, preview(model.latents, clean) if ctx.previews else None)
+        ctx.progress(min(step + 1, last), last, preview(model.latent_format, clean) if ctx.previews else None)
 
-    with torch.inference_mode():
-        denoiser = Guidance(model.predict, _placed(positive, model), _placed(negative, model), cfg)
-        x = walk.run(denoiser, model.latents.into_network(start.float().to(model.device)), on_step=tell)
-        samples = model.latents.out_of_network(x).cpu()
+    def predict(x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        return model.model.apply_model(x, sigma.reshape(1), c_crossattn=context)
+
+    with torch.inference_mode(), use(model):
+        denoiser = Guidance(predict, _placed(positive, model), _placed(negative, model), cfg)
+        x = walk.run(denoiser, model.latent_format.into_network(start.float().to(model.load_device)), on_step=tell)
+        samples = model.latent_format.out_of_network(x).cpu()
     if not samples.isfinite().all():
         raise ModelFileError(f"{model.name} gave values that are no numbers (NaN); its weights may be damaged")
     return {**latent_image, "samples": samples}
@@ -86,16 +90,16 @@ def _placed(conditioning: Conditioning, model: Model) -> Conditioning:
     if not conditioning:
         raise UnfitInput("the conditioning is empty: encode a prompt, be it an empty one")
     for context, _ in conditioning:
-        if context.ndim != 3 or context.shape[-1] != model.context_width:
+        if context.ndim != 3 or context.shape[-1] != model.model.context_width:
             raise UnfitInput(
                 f"the conditioning has the shape {tuple(context.shape)}, {model.name} takes (batch, tokens, "
-                f"{model.context_width}); encode the prompt with the text encoder of the same checkpoint"
+                f"{model.model.context_width}); encode the prompt with the text encoder of the same checkpoint"
             )
-    return [(context.to(model.device), extras) for context, extras in conditioning]
+    return [(context.to(model.load_device), extras) for context, extras in conditioning]
 
 
 def _tell_unusual_size(ctx: RunContext, model: Model, samples: Tensor) -> None:
-    height, width = (edge * model.latents.stride for edge in samples.shape[-2:])
-    native = model.native_size
+    height, width = (edge * model.latent_format.stride for edge in samples.shape[-2:])
+    native = model.model.native_size
     if native and (width, height) != (native, native):
         ctx.warn(f"{model.name} was made for {native}x{native} pictures; {width}x{height} may come out badly composed")

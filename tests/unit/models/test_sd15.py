@@ -36,11 +36,11 @@ def test_a_checkpoint_of_any_size_gives_the_networks_that_were_saved(size: Size,
     x, context, sigma = (
         torch.randn(2, 4, 16, 16),
         torch.randn(2, 77, size.text_width),
-        model.prediction.levels.table[400],
+        model.model_sampling.levels.table[400],
     )
     with torch.inference_mode():
         noise = made.unet(x / (1 + sigma**2).sqrt(), torch.tensor([400, 400]), context).sample
-        assert torch.allclose(model.predict(x, sigma, context), x - sigma * noise, atol=1e-5)
+        assert torch.allclose(model.model.apply_model(x, sigma.reshape(1), c_crossattn=context), x - sigma * noise, atol=1e-5)
         assert torch.allclose(
             vae.decode(x), (made.vae.decode(x).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1), atol=1e-5
         )
@@ -163,7 +163,7 @@ def test_a_file_may_tell_what_colours_its_latents_mean(weights: dict[str, torch.
     layout.save(tmp_path / "checkpoints/a.safetensors", weights, config={"latent_rgb": rows})
     layout.save(tmp_path / "checkpoints/b.safetensors", weights, config={"latent_rgb": rows[1:]})
     library = ModelLibrary(ModelFolders([tmp_path]), CPU)
-    latents = library.checkpoint("a.safetensors")[0].latents
+    latents = library.checkpoint("a.safetensors")[0].latent_format
     assert latents.colours(torch.zeros(1, 4, 1, 1)).flatten().tolist() == [191, 0, 127]
     with pytest.raises(ModelFileError, match="latent_rgb with 3 channels"):
         library.checkpoint("b.safetensors")

@@ -165,7 +165,7 @@ def test_checkpoints_stay_loaded_until_there_is_no_room_or_the_file_changes(tmp_
     models.checkpoint("c.safetensors")
     assert models.resident() == ["a.safetensors", "c.safetensors"]
     layout.save(tmp_path / "checkpoints/a.safetensors", weights, config={"native_size": 8})
-    assert models.checkpoint("a.safetensors")[0].native_size == 8
+    assert models.checkpoint("a.safetensors")[0].model.native_size == 8
     models.unload()
     assert models.resident() == []
 

@@ -8,15 +8,18 @@ from typing import Any
 
 from torch import Tensor
 
+from limner.diffusion.conds import Cond, CrossAttention
 from limner.diffusion.denoiser import Epsilon, Prediction, Velocity
 from limner.diffusion.latents import LatentFormat
 from limner.diffusion.levels import scaled_linear
+from limner.errors import UnfitInput
 from limner.models.build import build, read_weights
 from limner.models.checkpoint import Header
 from limner.models.clip import Clip
 from limner.models.device import Devices
 from limner.models.family import Checkpoint, Family
-from limner.models.model import Model
+from limner.models.keys import KeyMap, Place
+from limner.models.model import BaseModel, Model, Options
 from limner.models.text.embeddings import FindEmbedding
 from limner.models.vae import Vae
 
@@ -84,15 +87,43 @@ class Sd15(Family):
             dtype=dtype,
         )
         return Model(
-            name=header.path.name,
-            network=network,
-            prediction=prediction(header),
-            latents=_with_own_colours(self.latents, header),
-            device=devices.device,
-            dtype=dtype,
-            context_width=config["cross_attention_dim"],
-            native_size=header.number("native_size"),
+            BaseModel(
+                name=header.path.name,
+                architecture=self,
+                diffusion_model=network,
+                keys=_keys(own, config),
+                model_sampling=prediction(header),
+                latent_format=_with_own_colours(self.latents, header),
+                device=devices.device,
+                dtype=dtype,
+                context_width=config["cross_attention_dim"],
+                in_channels=config["in_channels"],
+                native_size=header.number("native_size"),
+            )
         )
+
+    def forward(
+        self,
+        model: BaseModel,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        *,
+        control: Mapping[str, list[Tensor | None]] | None,  # noqa: ARG002
+        transformer_options: Options,  # noqa: ARG002
+        **conds: Any,  # noqa: ARG002
+    ) -> Tensor:
+        answer: Tensor = model.diffusion_model(x, timestep, encoder_hidden_states=context, return_dict=False)[0]
+        return answer
+
+    def extra_conds(self, model: BaseModel, facts: Mapping[str, Any]) -> dict[str, Cond]:
+        context = facts["cross_attn"]
+        if context.ndim != 3 or context.shape[-1] != model.context_width:
+            raise UnfitInput(
+                f"the conditioning has the shape {tuple(context.shape)}, {model.name} takes (batch, tokens, "
+                f"{model.context_width}); encode the prompt with the text encoder of the same checkpoint"
+            )
+        return {"c_crossattn": CrossAttention(context)}
 
     def _vae(self, header: Header, weights: Mapping[str, Tensor], devices: Devices) -> Vae:
         from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
@@ -110,6 +141,15 @@ class Sd15(Family):
             dtype=dtype,
         )
         return Vae(network=network, latents=self.latents, device=devices.device, dtype=dtype)
+
+
+def _keys(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> KeyMap:
+    """Which key of the file became which parameter: the converter hands tensors on as they are."""
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    keys = {id(weight): key for key, weight in weights.items()}
+    converted = convert_ldm_unet_checkpoint(dict(weights), config=dict(config))
+    return KeyMap({keys[id(weight)].removeprefix("model."): (Place(name),) for name, weight in converted.items()})
 
 
 def _clip(header: Header, weights: Mapping[str, Tensor], devices: Devices, embedding: FindEmbedding) -> Clip:

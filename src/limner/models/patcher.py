@@ -1,0 +1,52 @@
+"""Patcher: a module whose weights several users share, each with changes of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from limner.models.keys import KeyMap
+from limner.models.patches import WeightPatch
+
+
+class Patcher:
+    """A module and the weight patches that one user of it wants. A clone shares the module, not the patches.
+
+    The names are those that node packs know. patches: by original key (`KeyMap`). patches_uuid: equal for equal
+    patches; a module that holds the patched weights of one uuid need not be patched again.
+    """
+
+    def __init__(self, module: nn.Module, keys: KeyMap, device: torch.device) -> None:
+        self.module = module
+        self.keys = keys
+        self.load_device = device
+        self.patches: dict[str, tuple[WeightPatch, ...]] = {}
+        self.patches_uuid = uuid.uuid4()
+
+    def clone(self) -> Self:
+        """A second user of the same weights, with the same patches to begin with."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.patches = dict(self.patches)
+        return other
+
+    def is_clone(self, other: object) -> bool:
+        """Whether both share their weights."""
+        return isinstance(other, Patcher) and other.module is self.module
+
+    def add_weight_patches(self, patches: Mapping[str, WeightPatch]) -> list[str]:
+        """Adds a patch to each of these weights; gives the keys that there are such weights for."""
+        known = [key for key in patches if key in self.keys]
+        for key in known:
+            self.patches[key] = (*self.patches.get(key, ()), patches[key])
+        if known:
+            self.patches_uuid = uuid.uuid4()
+        return known
+
+    def weight(self, key: str) -> Tensor:
+        """The weight of an original key without this user's patches. KeyError."""
+        return self.keys.gather(self.module, key)
