@@ -12,12 +12,21 @@ when its marker says `optional=True`. `options` adds keys to what /object_info s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ANY = "*"
 COMBO = "COMBO"
 """A combo box whose choices stand in `options.options`; older nodes give the list of choices as the type itself."""
+
+GROWING = "COMFY_AUTOGROW_V3"
+"""Inputs of one type that grow in number: NAME.FIRST, NAME.SECOND, ..."""
+
+FOLLOWING = "COMFY_DYNAMICCOMBO_V3"
+"""A combo box whose choice brings inputs of its own: NAME.INPUT."""
+
+MATCHING = "COMFY_MATCHTYPE_V3"
+"""An input or output of any type, equal for all those of a node that share a template."""
 
 _DYNAMIC = re.compile(r"COMFY_\w+_V\d+")
 
@@ -41,6 +50,13 @@ class Marker:
     def default(self, value: Any) -> Any:
         """The signature's default as /object_info shows it."""
         return value
+
+    def shown(self) -> list[Any]:
+        """`[type, options]`, as an input within another one shows it."""
+        options = self.options or {}
+        if isinstance(self.type, list):
+            return [COMBO, {"multiselect": False, "options": self.type, **options}]
+        return [self.type, options]
 
 
 class Socket(Marker):
@@ -134,6 +150,44 @@ class InputFiles(Choices):
     ) -> None:
         super().__init__(options={f"{upload}_upload": True, **(options or {})}, optional=optional)
         self.upload = upload
+
+
+class Grows(Marker):
+    """Inputs of one kind that grow in number, for the parameter `**NAME`: they arrive as `NAME.image0` and so on.
+
+    Slots are called by `names`, else `prefix` and a number from 0; the first `least` of them are required.
+    """
+
+    takes_default = False
+
+    def __init__(
+        self, each: Marker, *, names: Sequence[str] = (), prefix: str = "", least: int = 1, most: int = 100
+    ) -> None:
+        called = {"names": list(names)} if names else {"prefix": prefix, "max": most}
+        shown = {"required": {prefix or "value": each.shown()}}
+        super().__init__(GROWING, {"template": {"input": shown, **called, "min": least}})
+
+
+class Follows(Marker):
+    """A combo box whose choice brings further inputs, told by name; they arrive as `NAME.INPUT` in `**inputs`.
+
+    Those inputs are required. Their defaults stand in their markers' options.
+    """
+
+    def __init__(self, choices: Mapping[str, Mapping[str, Marker]]) -> None:
+        shown = [
+            {"key": key, "inputs": {"required": {name: each.shown() for name, each in inputs.items()}}}
+            for key, inputs in choices.items()
+        ]
+        super().__init__(FOLLOWING, {"options": shown})
+
+
+class Matches(Socket):
+    """An input or output of any type; a node's inputs and outputs of the same `template` have the same one."""
+
+    def __init__(self, template: str, options: Mapping[str, Any] | None = None, *, optional: bool = False) -> None:
+        told = {"template": {"template_id": template, "allowed_types": ANY}, **(options or {})}
+        super().__init__(MATCHING, told, optional=optional)
 
 
 class Hidden(Marker):
