@@ -155,7 +155,7 @@ def test_damaged_metadata_is_told(weights: dict[str, torch.Tensor], config: str,
 def test_the_native_size_comes_from_the_metadata(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     layout.save(tmp_path / "checkpoints/a.safetensors", weights, config={"native_size": 64})
     model, _, _ = ModelLibrary(ModelFolders([tmp_path]), CPU).checkpoint("a.safetensors")
-    assert model.native_size == 64
+    assert model.model.native_size == 64
 
 
 def test_a_file_may_tell_what_colours_its_latents_mean(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
