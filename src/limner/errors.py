@@ -136,9 +136,12 @@ class RunError(LimnerError):
 
 
 class Interrupted(RunError):
-    """The run was asked to stop, and did."""
+    """The run was asked to stop, and did. A node may also raise it to stop the run itself."""
 
     code = "interrupted"
+
+    def __init__(self, message: str = "the run was asked to stop", **details: Any) -> None:
+        super().__init__(message, **details)
 
 
 class ModelFileError(RunError):

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from limner.engine.context import SavedFile
-from limner.errors import BadName, NotFound
+from limner.engine.prefixes import BATCH, fill_tokens, split_prefix
+from limner.errors import NotFound
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 RANDOM_LETTERS = 12
-MAX_NAME_CHARACTERS = 200
-BATCH = "%batch_num%"
 
 Ask = Callable[[str, str, str, int], list[dict[str, str]]]
 """(subfolder, prefix, extension, count) -> {"filename", "subfolder"} each: names that are this run's alone."""
+
+Keep = Callable[[str, str, str], dict[str, str]]
+"""(subfolder, filename, sha256) -> {"filename", "subfolder"}: the name itself, or another where other bytes have it."""
 
 
 class RunFiles:
     """`engine.context.Files` over a run's folder. Every file that a node wrote is told once, by `written`."""
 
-    def __init__(self, *, folder: Path, inputs: Mapping[str, str], ask: Ask, now: float | None = None) -> None:
+    def __init__(
+        self, *, folder: Path, inputs: Mapping[str, str], ask: Ask, keep: Keep, now: float | None = None
+    ) -> None:
         self._folder = folder
         self._inputs = inputs
         self._ask = ask
+        self._keep = keep
         self._now = time.localtime(now)
         self._made = 0
         self._waiting: list[SavedFile] = []
@@ -50,6 +58,24 @@ class RunFiles:
         self._waiting += files
         return files
 
+    def adopt(self, path: Path, *, type: str, subfolder: str, filename: str) -> SavedFile:
+        """A file that a node has named itself. Temporary ones get letters behind their names, so that none is met twice.
+
+        Raises BadName where the name leaves its folder.
+        """
+        subfolder, filename = split_prefix(f"{subfolder}/{filename}".lstrip("/"))
+        suffix = PurePosixPath(filename).suffix
+        if type == "temp":
+            name = {"filename": f"{filename.removesuffix(suffix)}{_letters()}{suffix}", "subfolder": subfolder}
+        else:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            name = self._keep(subfolder, filename, digest)
+        saved = SavedFile(path=self._path(suffix), type=type, **name)
+        _link(path, saved.path)
+        self._waiting.append(saved)
+        return saved
+
     def written(self) -> list[dict[str, str]]:
         """The reserved files that are on disk since the last call, as the supervisor wants them."""
         done = [file for file in self._waiting if file.path.exists()]
@@ -58,7 +84,7 @@ class RunFiles:
 
     def _temp_names(self, subfolder: str, stem: str, extension: str, count: int) -> list[dict[str, str]]:
         """Random letters make these unique; nobody needs to be asked."""
-        stem += "".join(secrets.choice(LETTERS) for _ in range(RANDOM_LETTERS))
+        stem += _letters()
         stems = [f"{stem.replace(BATCH, str(n))}_{n + 1:05}_{extension}" for n in range(count)]
         return [{"filename": name, "subfolder": subfolder} for name in stems]
 
@@ -69,33 +95,13 @@ class RunFiles:
         return self._folder / f"{self._made}{extension}"
 
 
-def fill_tokens(prefix: str, *, width: int, height: int, now: time.struct_time) -> str:
-    """A `filename_prefix` with its size and time tokens replaced, as ComfyUI's server does it."""
-    if "%" not in prefix:
-        return prefix
-    values = {"width": str(width), "height": str(height), "year": f"{now.tm_year}"}
-    two_digits = {
-        "month": now.tm_mon,
-        "day": now.tm_mday,
-        "hour": now.tm_hour,
-        "minute": now.tm_min,
-        "second": now.tm_sec,
-    }
-    values |= {name: f"{number:02}" for name, number in two_digits.items()}
-    for name, value in values.items():
-        prefix = prefix.replace(f"%{name}%", value)
-    return prefix
+def _letters() -> str:
+    return "".join(secrets.choice(LETTERS) for _ in range(RANDOM_LETTERS))
 
 
-def split_prefix(prefix: str) -> tuple[str, str]:
-    """(subfolder, file part) of a prefix. Raises BadName where it is absolute, holds `..` or control characters."""
-    path = PurePosixPath(prefix.replace("\\", "/"))
-    parts = path.parts
-    drive = bool(parts) and ":" in parts[0]
-    if path.is_absolute() or drive or ".." in parts or any(ord(letter) < 32 for letter in prefix):
-        raise BadName(f"filename_prefix {prefix!r} leaves the output folder")
-    if any(len(part.encode()) > MAX_NAME_CHARACTERS for part in parts):
-        raise BadName(f"filename_prefix {prefix[:40]!r}... is longer than {MAX_NAME_CHARACTERS} bytes")
-    ends_in_folder = prefix.endswith(("/", "\\")) or not parts
-    folders, stem = (parts, "") if ends_in_folder else (parts[:-1], parts[-1])
-    return "/".join(folders), stem
+def _link(source: Path, target: Path) -> None:
+    """The same bytes under a second name, without copying them where the disk allows it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

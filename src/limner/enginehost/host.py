@@ -63,6 +63,7 @@ class Loaded:
     services: Mapping[type, Any] = field(default_factory=dict)
     preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
     computing: Callable[[], AbstractContextManager[object]] = nullcontext  # what nodes run in
+    beside: Callable[[RunContext, RunRequest], AbstractContextManager[object]] = lambda *_: nullcontext()
 
 
 class Host:
@@ -172,9 +173,13 @@ class Host:
 
         def ask(subfolder: str, prefix: str, extension: str, number: int) -> list[dict[str, str]]:
             wanted = {"subfolder": subfolder, "prefix": prefix, "extension": extension, "count": number}
-            return self._reserve(request.run, next(calls), wanted)
+            return self._names(protocol.RESERVE, request.run, next(calls), wanted)
 
-        files = RunFiles(folder=Path(request.folder), inputs=request.inputs, ask=ask)
+        def keep(subfolder: str, filename: str, sha256: str) -> dict[str, str]:
+            wanted = {"subfolder": subfolder, "filename": filename, "sha256": sha256}
+            return self._names(protocol.KEEP, request.run, next(calls), wanted)[0]
+
+        files = RunFiles(folder=Path(request.folder), inputs=request.inputs, ask=ask, keep=keep)
         self._ctx = RunContext(
             prompt_id=request.prompt_id,
             tenant=request.tenant,
@@ -187,7 +192,7 @@ class Host:
         )
         self._ctx.previews = self._previews  # somebody may have come to look since the request was sent
         try:
-            with loaded.computing():
+            with loaded.computing(), loaded.beside(self._ctx, request):
                 result = loaded.executor.run(
                     workflow=request.workflow,
                     outputs=request.outputs,
@@ -215,9 +220,9 @@ class Host:
         else:
             self._channel.send(header)
 
-    def _reserve(self, run: int, call: int, wanted: dict[str, Any]) -> list[dict[str, str]]:
+    def _names(self, kind: str, run: int, call: int, wanted: dict[str, Any]) -> list[dict[str, str]]:
         """Asks the supervisor for names and waits, for as long as it takes or until the run is interrupted."""
-        self._channel.send({"kind": protocol.RESERVE, "run": run, "call": call, **wanted})
+        self._channel.send({"kind": kind, "run": run, "call": call, **wanted})
         while True:
             try:
                 answer = self._answers.get(timeout=0.2).header

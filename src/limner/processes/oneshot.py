@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.enginehost.files import BATCH, split_prefix
+from limner.engine.prefixes import BATCH, split_prefix
 from limner.enginehost.protocol import RunRequest
 from limner.errors import LimnerError
 from limner.graph.catalogue import Catalogue

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from limner.enginehost.files import RunFiles, fill_tokens, split_prefix
+from limner.engine.prefixes import fill_tokens, split_prefix
+from limner.enginehost.files import RunFiles
 from limner.errors import BadName, NotFound
 
 NOW = time.struct_time((2026, 3, 7, 9, 5, 1, 5, 66, 0))
@@ -19,7 +20,10 @@ def files(folder: Path, asked: list[tuple[str, str, str, int]], **inputs: str) -
         asked.append((subfolder, prefix, extension, count))
         return [{"filename": f"{prefix}_{n + 1:05}_{extension}", "subfolder": subfolder} for n in range(count)]
 
-    return RunFiles(folder=folder, inputs=inputs, ask=ask)
+    def keep(subfolder: str, filename: str, sha256: str) -> dict[str, str]:
+        return {"filename": f"{sha256[:4]}-{filename}", "subfolder": subfolder}
+
+    return RunFiles(folder=folder, inputs=inputs, ask=ask, keep=keep)
 
 
 def reserve(run: RunFiles, prefix: str, *, type: str = "output", count: int = 1) -> list[str]:
@@ -53,6 +57,31 @@ def test_every_written_file_is_told_once(tmp_path: Path) -> None:
     two.path.write_bytes(b"2")
     assert [told["filename"] for told in run.written()] == ["x_00002_.png"]
     assert run.written() == []
+
+
+def test_a_file_that_a_node_named_itself_is_taken_over_under_a_name_that_is_free(tmp_path: Path) -> None:
+    run = files(tmp_path / "out", [])
+    (tmp_path / "mine.mp4").write_bytes(b"film")
+    saved = run.adopt(tmp_path / "mine.mp4", type="output", subfolder="a", filename="mine.mp4")
+    [told] = run.written()
+    assert told == {"path": str(saved.path), "filename": "d060-mine.mp4", "subfolder": "a", "type": "output"}
+    assert saved.path.read_bytes() == (tmp_path / "mine.mp4").read_bytes() == b"film"
+
+
+def test_a_temporary_file_of_a_nodes_own_gets_a_name_that_was_never_used(tmp_path: Path) -> None:
+    run = files(tmp_path / "out", [])
+    (tmp_path / "x_00001_.png").write_bytes(b"1")
+    names = {
+        run.adopt(tmp_path / "x_00001_.png", type="temp", subfolder="", filename="x_00001_.png").filename for _ in "12"
+    }
+    assert len(names) == 2
+    assert all(re.fullmatch(r"x_00001_[a-z]{12}\.png", name) for name in names)
+
+
+def test_a_file_whose_name_leaves_its_folder_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"1")
+    with pytest.raises(BadName):
+        files(tmp_path / "out", []).adopt(tmp_path / "x.png", type="output", subfolder="../up", filename="x.png")
 
 
 def test_an_input_that_the_job_does_not_have_is_not_found(tmp_path: Path) -> None:

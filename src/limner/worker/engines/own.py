@@ -19,7 +19,7 @@ from limner import logs
 from limner.enginehost import protocol
 from limner.enginehost.protocol import Decoder, EngineInfo, Frame, RunRequest, encode
 from limner.errors import BadName
-from limner.worker.engines.port import EngineEvent, EngineLost, RunEnded, Sink, Wanted
+from limner.worker.engines.port import EngineEvent, EngineLost, Named, RunEnded, Sink, Wanted
 
 log = logs.get("engine")
 
@@ -244,14 +244,13 @@ class OwnEngine:
         if frame.kind == protocol.EVENT:
             files = header.get("files", [])
             await sink.event(EngineEvent(kind=header["event"], data=header["data"], files=files, picture=frame.tail))
-        elif frame.kind == protocol.RESERVE:
-            wanted = Wanted(**{f.name: header[f.name] for f in fields(Wanted)})
+        elif frame.kind in (protocol.RESERVE, protocol.KEEP):
             answer: dict[str, Any] = {"ok": True, "reason": ""}
             try:
-                answer["names"] = await sink.reserve(wanted)
+                answer["names"] = await _names(frame, sink)
             except BadName as error:  # the node's own fault, and so raised there
                 answer = {"ok": False, "reason": error.message}
-            wire.send({"kind": protocol.RESERVED, "run": header["run"], "call": wanted.call, **answer})
+            wire.send({"kind": protocol.RESERVED, "run": header["run"], "call": header["call"], **answer})
 
     def _run_is_over(self) -> None:
         self._run = 0
@@ -330,6 +329,12 @@ class _Wire(asyncio.Protocol):
         """At once: what could not be sent yet has nobody to read it."""
         if self._transport is not None:
             self._transport.abort()
+
+
+async def _names(frame: Frame, sink: Sink) -> list[dict[str, str]]:
+    if frame.kind == protocol.KEEP:
+        return await sink.keep([Named(**{f.name: frame.header[f.name] for f in fields(Named)})])
+    return await sink.reserve(Wanted(**{f.name: frame.header[f.name] for f in fields(Wanted)}))
 
 
 async def _follow(process: Process, wire: _Wire) -> None:
