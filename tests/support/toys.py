@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 from limner.engine.context import RunContext, SavedFile
 from limner.engine.library import NodeLibrary
 from limner.graph.catalogue import Catalogue
-from limner.graph.spec import NodeSpec, NodeType, OutputSpec, Result, ValidatorSpec, node
+from limner.graph.spec import FunctionNode, NodeSpec, OutputSpec, Result, ValidatorSpec, node
 from limner.graph.types import Choices, Flag, Float, Hidden, Int, Socket, Text
 from tests.support.recordings import DATA
 
@@ -185,7 +186,7 @@ CORE_FUNCTIONS: dict[str, Callable[..., Any]] = {
 def core_specs() -> dict[str, NodeSpec]:
     """The specs of the core nodes as recorded, with what /object_info does not tell added."""
     infos = json.loads((DATA / "object_info_sample.json").read_text())
-    infos |= json.loads((DATA / "fixtures" / "object_info.json").read_text())
+    infos |= json.loads(gzip.decompress((DATA / "comfyui_object_info.json.gz").read_bytes()))
     specs = {name: NodeSpec.from_json(infos[name]) for name in CORE_FUNCTIONS}
     specs["LoadImage"] = _with(specs["LoadImage"], "image", upload="image")
     specs["CheckpointLoaderSimple"] = _with(specs["CheckpointLoaderSimple"], "ckpt_name", folder="checkpoints")
@@ -199,7 +200,7 @@ def _with(spec: NodeSpec, name: str, **changes: Any) -> NodeSpec:
 
 def library() -> NodeLibrary:
     core = [
-        NodeType(spec=spec, function=CORE_FUNCTIONS[name], wants_context=True) for name, spec in core_specs().items()
+        FunctionNode(spec=spec, function=CORE_FUNCTIONS[name], wants_context=True) for name, spec in core_specs().items()
     ]
     return NodeLibrary([*core, *NodeLibrary.of(ANCHOR_PACK).values()])
 

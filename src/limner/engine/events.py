@@ -121,10 +121,21 @@ class TextShown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackEvent:
-    """An event of a node pack's own, for its part in the browser."""
+    """An event of a node pack's own, for its part in the browser: the run's own, or everyone's of the tenant."""
 
     name: str
     data: dict[str, Any]
+    everyone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeBlocked:
+    """A node was left out because a value was blocked with a message. The run goes on."""
+
+    node: NodeRef
+    node_type: str
+    message: str
+    executed: tuple[str, ...]
 
 
 Event = (
@@ -141,6 +152,7 @@ Event = (
     | Warned
     | TextShown
     | PackEvent
+    | NodeBlocked
 )
 
 

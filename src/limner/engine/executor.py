@@ -17,14 +17,11 @@ from limner.engine.events import (
     NodeRef,
     NodesCached,
     NodeStarted,
-    PreviewReady,
     RunFailed,
     RunInterrupted,
     RunResult,
     RunStarted,
     RunSucceeded,
-    StepDone,
-    Warned,
 )
 from limner.engine.failure import Failure, check_shown, shown_inputs
 from limner.errors import Interrupted, RunError
@@ -88,7 +85,7 @@ class _Run:
         self.cache = cache
         self.workflow = workflow
         self.ctx = ctx
-        ctx.on_step, ctx.on_warning, ctx.check = self.on_step, self.on_warning, self.check
+        ctx.on_event, ctx.check = emit, self.check
         self.emit = emit
         self.interrupted = interrupted
         self.specs: dict[str, NodeSpec] = {name: kind.spec for name, kind in library.items()}
@@ -186,7 +183,8 @@ class _Run:
             self.check()
             kind = self.kind(node)
             self.gather(node, kind.spec, inputs)
-            returned = kind.call(inputs, self.context(ref))
+            returned = kind.call(inputs, self.context(ref), kind.instance())
+            assert isinstance(returned, Result)
             check_shown(returned)
         except Interrupted:
             return RunInterrupted(
@@ -287,17 +285,7 @@ class _Run:
         )
 
     def context(self, ref: NodeRef) -> RunContext:
-        """The run's one context, turned to this node."""
-        self.ctx.node = ref
-        return self.ctx
-
-    def on_step(self, value: float, maximum: float, preview: tuple[str, bytes] | None) -> None:
-        if preview is not None:
-            self.emit(PreviewReady(node=self.ctx.node, image_type=preview[0], data=preview[1]))
-        self.emit(StepDone(node=self.ctx.node, value=value, maximum=maximum))
-
-    def on_warning(self, text: str) -> None:
-        self.emit(Warned(node=self.ctx.node, text=text))
+        return self.ctx.at(ref)
 
     def check(self) -> None:
         if self.interrupted():

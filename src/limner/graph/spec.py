@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from limner.graph.types import ANY, COMBO, Hidden, InputType, Marker, Socket, is_box
+from limner.graph.blocker import ExecutionBlocker
+from limner.graph.types import ANY, COMBO, FOLLOWING, Hidden, InputType, Marker, Socket, is_box, is_dynamic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +47,16 @@ class InputSpec:
     last: tuple[str, ...] = ()
 
     @property
+    def lazy(self) -> bool:
+        """Whether what feeds it is made only when the node asks for it."""
+        return bool(self.options.get("lazy"))
+
+    @property
+    def raw_link(self) -> bool:
+        """Whether the node gets the link itself, `[node id, slot]`, and not what comes by it."""
+        return bool(self.options.get("rawLink"))
+
+    @property
     def config(self) -> list[Any]:
         """`[type, options]`, as ComfyUI's errors show it."""
         return [self.type, self.options]
@@ -61,6 +72,8 @@ class InputSpec:
         if isinstance(self.type, list):
             return self.type
         offered = self.options.get("options")
+        if self.type == FOLLOWING and isinstance(offered, list):
+            return [each["key"] for each in offered if isinstance(each, dict) and "key" in each]
         if self.type != COMBO or self.options.get("multiselect") or not isinstance(offered, list):
             return None
         return offered
@@ -258,46 +271,124 @@ _FLAGS = ("input_is_list", "not_idempotent", "schema_style", "open_inputs", "fin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a node function may return instead of bare values. The values of `ui` are lists."""
+    """What a node may return instead of bare values. The values of `ui` are lists.
+
+    A value may be an ExecutionBlocker. `expand`: a graph of nodes by id that runs in this node's place; `values` may
+    then be links into it. The value of an output that `is_list` is a list, whose items go on one by one.
+    """
 
     values: tuple[Any, ...] = ()
     ui: dict[str, list[Any]] | None = None
+    expand: dict[str, Any] | None = None
+
+
+class NodeType:
+    """A kind of node that can run: its spec, and what the engine asks of it.
+
+    The engine maps lists: each call gets one item of each input, or whole lists with `spec.input_is_list`. Every
+    method but `instance` and `input` may give an awaitable instead of its answer. `ctx` is a RunContext.
+    """
+
+    spec: NodeSpec
+    is_async: bool = False  # its calls are awaitable: it starts before others that are ready, which run meanwhile
+
+    def instance(self) -> Any:
+        """A new object for one node of a workflow, kept between runs and handed to `call` and `wanted`; or None."""
+        return None
+
+    def input(self, name: str) -> InputSpec | None:
+        """How this input is declared; None where the node does not take it."""
+        declared = self.spec.input.get(name)
+        return undeclared(name) if declared is None and self.spec.open_inputs else declared
+
+    def call(self, inputs: Mapping[str, Any], ctx: Any, instance: Any = None) -> Result | Awaitable[Result]:
+        """Runs the node with inputs by name, hidden ones among them."""
+        raise NotImplementedError(f"{type(self).__name__} has no code for {self.spec.name}")
+
+    def wanted(
+        self,
+        inputs: Mapping[str, Any],
+        ctx: Any,
+        instance: Any = None,  # noqa: ARG002
+    ) -> Sequence[str | None] | Awaitable[Sequence[str | None] | None] | None:
+        """Which lazy inputs are wanted, asked before `call`; those that were not made yet arrive as None.
+
+        Asked again once they are there, until it names none that is missing.
+        """
+        return [name for name, each in self.spec.input.items() if each.lazy and name in inputs]
+
+    def fingerprint(self, inputs: Mapping[str, Any], ctx: Any) -> Any:  # noqa: ARG002
+        """What the result depends on beside the inputs, such as a file's digest; None when there is nothing.
+
+        `inputs` are the literal ones; linked inputs arrive as None. Asked only where `spec.fingerprinted`.
+        """
+        return None
+
+    def check(
+        self,
+        inputs: Mapping[str, Any],
+        types: Mapping[str, Any],  # noqa: ARG002
+    ) -> bool | str | Awaitable[bool | str]:
+        """Whether inputs fit, by the class's own code, or why not. Asked only where the spec has a validator.
+
+        `inputs` are those that the validator looks at, with None for linked ones; `types` those of all linked inputs.
+        """
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeType:
-    """A kind of node that can run: its spec and its function."""
+class FunctionNode(NodeType):
+    """A node that is a function under `@node`."""
 
     spec: NodeSpec
     function: Callable[..., Any]
+    is_async: bool = False
     wants_context: bool = False
     fingerprint_function: Callable[..., Any] | None = None
     lazy_function: Callable[..., Sequence[str]] | None = None
 
-    def call(self, inputs: Mapping[str, Any], ctx: Any) -> Result:
-        """Runs the node with inputs by name, hidden ones among them."""
+    def call(self, inputs: Mapping[str, Any], ctx: Any, instance: Any = None) -> Any:  # noqa: ARG002
         returned = self.function(ctx=ctx, **inputs) if self.wants_context else self.function(**inputs)
+        return self._awaited(returned) if inspect.isawaitable(returned) else self._result(returned)
+
+    def wanted(self, inputs: Mapping[str, Any], ctx: Any, instance: Any = None) -> Any:
+        """Without a function that tells, all that it links to: a lazy input is never left out by accident."""
+        if self.lazy_function is None:
+            return NodeType.wanted(self, inputs, ctx, instance)
+        return _asked(self.lazy_function, inputs, ctx)
+
+    def fingerprint(self, inputs: Mapping[str, Any], ctx: Any) -> Any:
+        return None if self.fingerprint_function is None else _asked(self.fingerprint_function, inputs, ctx)
+
+    async def _awaited(self, returned: Awaitable[Any]) -> Result:
+        return self._result(await returned)
+
+    def _result(self, returned: Any) -> Result:
+        wanted = len(self.spec.outputs)
         if isinstance(returned, Result):
             result = returned
-        elif len(self.spec.outputs) == 1:
+        elif isinstance(returned, ExecutionBlocker):
+            result = Result(values=(returned,) * wanted)
+        elif wanted == 1:
             result = Result(values=(returned,))
         else:
             result = Result(values=() if returned is None else tuple(returned))
-        wanted = len(self.spec.outputs)
         if len(result.values) != wanted:
             raise TypeError(f"{self.spec.name} returned {len(result.values)} values and declares {wanted} outputs")
         return result
 
-    def fingerprint(self, inputs: Mapping[str, Any], ctx: Any) -> Any:
-        """What the result depends on beside the inputs, such as a file's digest; None when there is nothing.
 
-        `inputs` are the literal ones; linked inputs arrive as None.
-        """
-        if self.fingerprint_function is None:
-            return None
-        offered = {CONTEXT: ctx, **inputs}
-        wanted = inspect.signature(self.fingerprint_function).parameters
-        return self.fingerprint_function(**{name: offered.get(name) for name in wanted})
+def _asked(function: Callable[..., Any], inputs: Mapping[str, Any], ctx: Any) -> Any:
+    """Calls a function with those of a node's parameters that it names; absent ones have its default, else None."""
+    offered = {CONTEXT: ctx, **inputs}
+    parameters = inspect.signature(function).parameters.values()
+    missing = {each.name: None if each.default is each.empty else each.default for each in parameters}
+    return function(**{name: offered.get(name, default) for name, default in missing.items()})
+
+
+def undeclared(name: str) -> InputSpec:
+    """An input of a node that takes inputs of any name."""
+    return InputSpec(name=name, type=ANY, kind="optional", any_type=True)
 
 
 def node(
@@ -320,17 +411,22 @@ def node(
     """Makes a function a node: the function stays as it is and gets a `node` attribute, its NodeType.
 
     Inputs come in the order of the signature, each from the marker in its annotation (graph/types.py); a parameter
-    named `ctx` gets the RunContext, one of the form `**inputs` inputs of any other name. Outputs come from the return
-    annotation, or from `outputs`: types, OutputSpecs, or names to types. `fingerprint` takes any of the node's
-    parameters by name, and says what the result depends on beside them. `lazy` takes them too, those marked lazy that
-    are not there yet as None, and gives the names of those that are wanted. `schema_style`: /object_info shows the node
+    named `ctx` gets the RunContext, one of the form `**inputs` inputs of any other name (with a marker: those that the
+    marker tells of, such as `Grows`). Outputs come from the return annotation, or from `outputs`: types, OutputSpecs,
+    or names to types. `fingerprint` takes any of the node's parameters by name, and says what the result depends on
+    beside them. `lazy` takes them too, those marked lazy that are not there yet as None, and gives the names of those
+    that are wanted. `schema_style`: /object_info shows the node
     in the newer way (flags always, options always, combo boxes as COMBO).
     """
 
     def mark(function: F) -> F:
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
-        named = [each for each in parameters.values() if each.name != CONTEXT and each.kind is not each.VAR_KEYWORD]
+        named = [
+            each
+            for each in parameters.values()
+            if each.name != CONTEXT and (each.kind is not each.VAR_KEYWORD or _marker(hints.get(each.name)))
+        ]
         inputs = tuple(_input(name, each, hints.get(each.name)) for each in named)
         if schema_style:
             inputs = tuple(map(_in_schema_style, inputs))
@@ -351,12 +447,13 @@ def node(
             input_is_list=input_is_list,
             schema_style=schema_style,
             output_tooltips=None if output_tooltips is None else tuple(output_tooltips),
-            open_inputs=len(named) < len(parameters.keys() - {CONTEXT}),
+            open_inputs=any(each.kind is each.VAR_KEYWORD for each in parameters.values()),
             kinds=tuple(dict.fromkeys(("required", *(each.kind for each in inputs)))),
         )
-        kind = NodeType(
+        kind = FunctionNode(
             spec=spec,
             function=function,
+            is_async=inspect.iscoroutinefunction(function),
             wants_context=CONTEXT in parameters,
             fingerprint_function=fingerprint,
             lazy_function=lazy,
@@ -393,7 +490,7 @@ def _input(node_name: str, parameter: inspect.Parameter, hint: Any) -> InputSpec
         folder=marker.folder,
         upload=marker.upload,
         has_options=shows_default or marker.options is not None,
-        any_type=marker.type == ANY and not isinstance(marker, Hidden),
+        any_type=(marker.type == ANY or is_dynamic(marker.type)) and not isinstance(marker, Hidden),
     )
 
 
@@ -426,7 +523,7 @@ def _outputs(
 
 
 def _output(name: str, type_: InputType) -> OutputSpec:
-    return OutputSpec(name=name, type=type_, any_type=type_ == ANY)
+    return OutputSpec(name=name, type=type_, any_type=type_ == ANY or is_dynamic(type_))
 
 
 def _marker(hint: Any) -> Marker | None:
