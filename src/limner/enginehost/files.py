@@ -59,7 +59,7 @@ class RunFiles:
         return files
 
     def adopt(self, path: Path, *, type: str, subfolder: str, filename: str) -> SavedFile:
-        """A file that a node has named itself. Temporary ones get letters behind their names, so that none is met twice.
+        """A file that a node has named itself. Temporary ones get letters behind their names: none is met twice.
 
         Raises BadName where the name leaves its folder.
         """
