@@ -26,3 +26,8 @@ Clip = Annotated[clip.Clip, Socket("CLIP")]
 Vae = Annotated[vae.Vae, Socket("VAE")]
 Sigmas = Annotated[Tensor, Socket("SIGMAS")]
 """(steps + 1,) float32, falling noise levels."""
+
+Integer = Annotated[int, Socket("INT")]
+Number = Annotated[float, Socket("FLOAT")]
+String = Annotated[str, Socket("STRING")]
+Boolean = Annotated[bool, Socket("BOOLEAN")]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limner.engine.context import RunContext, SavedFile
 from limner.engine.events import NodeRef
+from limner.graph.spec import NodeType, Result
+
+
+def result_of(kind: NodeType, inputs: Mapping[str, Any], ctx: Any = None) -> Result:
+    """What a node that is no coroutine returns."""
+    result = kind.call(inputs, ctx)
+    assert isinstance(result, Result)
+    return result
 
 
 @dataclass
