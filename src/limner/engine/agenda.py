@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from itertools import count
 
 OUTPUT, FEEDS_OUTPUT, TWO_BEFORE_OUTPUT, OTHER = range(4)
 
@@ -11,14 +12,21 @@ OUTPUT, FEEDS_OUTPUT, TWO_BEFORE_OUTPUT, OTHER = range(4)
 class Agenda:
     """The nodes that a run still has to do. Linear in nodes and links, but for the heap of ready ones.
 
-    Among ready nodes an output node comes first, then one that feeds an output node, then one two steps before an
-    output node, then the one that was added first: ComfyUI's order, in which pictures appear early.
+    Among ready nodes an output node or an async one comes first, then one that feeds an output node, then one two steps
+    before an output node, then the one that was added first: ComfyUI's order, in which pictures appear early.
     """
 
-    def __init__(self, feeders: Callable[[str], Iterable[str]], is_output: Callable[[str], bool]) -> None:
-        """`feeders` names the nodes that must be done before one can run; it is asked once per node."""
+    def __init__(
+        self,
+        feeders: Callable[[str], Iterable[str]],
+        is_output: Callable[[str], bool],
+        is_async: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`feeders` names the nodes that must be done before one can run; it is asked once each time one is added."""
         self._ask_feeders = feeders
         self._is_output = is_output
+        self._is_async = is_async
+        self._positions = count()
         self._added: dict[str, int] = {}  # position
         self._done: set[str] = set()
         self._feeders: dict[str, list[str]] = {}
@@ -35,7 +43,7 @@ class Agenda:
             here = stack.pop()
             if here in self._added:
                 continue
-            self._added[here] = len(self._added)
+            self._added[here] = next(self._positions)
             feeders = self._feeders[here] = list(dict.fromkeys(self._ask_feeders(here)))
             waits_for = [each for each in feeders if each not in self._done]
             self._waits_for[here] = len(waits_for)
@@ -43,6 +51,28 @@ class Agenda:
                 self._users.setdefault(each, []).append(here)
             self._fresh.append(here)
             stack.extend(feeders)
+
+    def block(self, node_id: str, feeders: Iterable[str]) -> None:
+        """A node that had begun waits for these, added if they are new, and is ready again once they are done."""
+        self._feeders[node_id] = list(dict.fromkeys(feeders))
+        for each in self._feeders[node_id]:
+            self.add(each)
+            if self._rank[node_id] < TWO_BEFORE_OUTPUT:  # what it waits for stands as near to the output as it can
+                self._rank[each] = min(self._rank.get(each, OTHER), self._rank[node_id] + 1)
+        waits_for = [each for each in self._feeders[node_id] if each not in self._done]
+        self._waits_for[node_id] = len(waits_for)
+        for each in waits_for:
+            self._users.setdefault(each, []).append(node_id)
+        if not waits_for:
+            self._push(node_id)
+
+    def again(self, node_id: str) -> None:
+        """A node that is done counts as never added: what it made is gone, and somebody is about to ask for it."""
+        self._done.discard(node_id)
+        self._added.pop(node_id, None)
+
+    def is_done(self, node_id: str) -> bool:
+        return node_id in self._done
 
     def next(self) -> str | None:
         """The node to run now; it counts as begun. None when nothing is ready."""
@@ -75,4 +105,5 @@ class Agenda:
                 self._push(node_id)
 
     def _push(self, node_id: str) -> None:
-        heappush(self._ready, (self._rank[node_id], self._added[node_id], node_id))
+        rank = OUTPUT if self._is_async(node_id) else self._rank[node_id]
+        heappush(self._ready, (rank, self._added[node_id], node_id))

@@ -68,8 +68,8 @@ class RunContext:
     """
 
     __slots__ = (
-        "_run", "check", "dynprompt", "extra_pnginfo", "files", "list_index", "node", "on_event", "on_step",
-        "on_warning", "prompt", "prompt_id", "services", "tenant", "tokens",
+        "_run", "check", "dynprompt", "extra_pnginfo", "files", "graph_prefix", "list_index", "node", "on_event",
+        "on_step", "on_warning", "prompt", "prompt_id", "services", "tenant", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,7 @@ class RunContext:
         self.tenant = tenant
         self.node = node
         self.list_index = 0  # which of the node's calls this is, where its inputs are lists
+        self.graph_prefix = GraphPrefix(node.id, 0)
         self.prompt = prompt
         self.dynprompt = DynamicPrompt(prompt)
         self.extra_pnginfo = extra_pnginfo
@@ -117,6 +118,7 @@ class RunContext:
             setattr(there, name, getattr(self, name))
         there.node = node
         there.list_index = list_index
+        there.graph_prefix = GraphPrefix(node.id, list_index)
         return there
 
     @property
@@ -159,6 +161,15 @@ class RunContext:
 
 
 @dataclass(slots=True)
+class GraphPrefix:
+    """What the ids of the nodes begin with that a call makes: its node, its number, and a graph that counts up."""
+
+    root: str
+    call: int
+    graph: int = 0
+
+
+@dataclass(slots=True)
 class _Watched:
     previews: bool
 
@@ -172,6 +183,10 @@ def current() -> RunContext:
     if found is None:
         raise NoRun("no node is running here: this can be asked only from inside a node's call")
     return found
+
+
+def current_or_none() -> RunContext | None:
+    return _current.get(None)
 
 
 @contextmanager

@@ -93,6 +93,9 @@ class RunFailed:
     code: str
     retryable: bool
     timestamp_ms: int
+    refusal: dict[str, Any] = field(
+        default_factory=dict
+    )  # `error` and `node_errors`, where nodes found their own inputs unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limner.errors import LimnerError
-from limner.graph.spec import Result
 
 MAX_TEXT = 10_000
 MAX_FRAMES = 100
+MAX_ITEMS = 1000
 OUT_OF_MEMORY_HINT = (
     "The device has no memory left. A smaller picture, a smaller batch or a smaller model needs less.\n"
 )
@@ -44,20 +44,17 @@ class Failure:
         )
 
 
-def shown_inputs(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """A node's arguments for a message: plain values as they are, others as text."""
-    return {name: [_shown(value)] for name, value in inputs.items()}
+def shown_inputs(inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """A node's arguments for a message, each a list: plain values as they are, others as text."""
+    return {name: [_shown(value) for value in values[:MAX_ITEMS]] for name, values in inputs.items()}
 
 
-def check_shown(result: Result) -> None:
-    """Raises TypeError or ValueError where what a node wants shown is not lists of JSON data: else none can send it.
+def check_shown(ui: Mapping[str, list[Any]]) -> None:
+    """Raises TypeError or ValueError where what a node wants shown is no JSON data: else none can send it.
 
     Half a surrogate pair is none: it can be escaped in JSON, but no database keeps it.
     """
-    for name, value in (result.ui or {}).items():
-        if not isinstance(value, list):
-            raise TypeError(f"ui[{name!r}] must be a list, not {type(value).__name__}")
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    json.dumps(ui, allow_nan=False, ensure_ascii=False).encode()
 
 
 def _shown(value: Any) -> Any:

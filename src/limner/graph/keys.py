@@ -15,16 +15,29 @@ from limner.graph.workflow import Link, Node, Workflow, as_link, unwrapped
 Fingerprint = Callable[[Node], Any]
 """What a node's result depends on beside its inputs; None when there is nothing."""
 
+FileMark = Callable[[str, str], Any]
+"""What tells whether a model file is still the same, by folder and name: its size and time, say. None: no such file."""
+
 _never_again = count()
 
 
-def content_keys(workflow: Workflow, specs: Mapping[str, NodeSpec], fingerprint: Fingerprint) -> dict[str, str]:
+def content_keys(
+    workflow: Workflow,
+    specs: Mapping[str, NodeSpec],
+    fingerprint: Fingerprint,
+    *,
+    file_mark: FileMark | None = None,
+    known: Mapping[str, str] | None = None,
+    under: str = "",
+) -> dict[str, str]:
     """The key of each node, by its id. Ids do not count, unless the class makes them (`NodeSpec.keyed_by_id`).
 
     A fingerprint that is not equal to itself (NaN), or that JSON cannot hold, gives a key that never comes again. So do
-    nodes of unknown classes and nodes in a circle.
+    nodes of unknown classes and nodes in a circle. `known`: keys of nodes outside of the workflow, which it may link
+    to; `under`: the key of the node in whose place it runs, as its nodes' results belong to that one.
     """
-    keys: dict[str, str] = {}
+    keys: dict[str, str] = dict(known or {})
+    made: dict[str, str] = {}
 
     def feeders(node_id: str) -> Iterator[str]:
         node = workflow.nodes[node_id]
@@ -35,8 +48,12 @@ def content_keys(workflow: Workflow, specs: Mapping[str, NodeSpec], fingerprint:
     for node_id in feeders_first(workflow.nodes, feeders):
         node = workflow.nodes[node_id]
         spec = specs.get(node.class_type)
-        keys[node_id] = _unique() if spec is None else _key(node, spec, fingerprint(node), keys)
-    return keys
+        if spec is None:
+            keys[node_id] = made[node_id] = _unique()
+        else:
+            more = [_text(fingerprint(node)), under, _marks(node, spec, file_mark) if file_mark else None]
+            keys[node_id] = made[node_id] = _key(node, spec, more, keys)
+    return made
 
 
 def passed_links(node: Node, spec: NodeSpec | None) -> Iterator[tuple[str, Link]]:
@@ -46,7 +63,7 @@ def passed_links(node: Node, spec: NodeSpec | None) -> Iterator[tuple[str, Link]
             yield name, link
 
 
-def _key(node: Node, spec: NodeSpec, fingerprint: Any, keys: Mapping[str, str]) -> str:
+def _key(node: Node, spec: NodeSpec, more: list[Any], keys: Mapping[str, str]) -> str:
     inputs: list[list[Any]] = []
     for name in sorted(node.inputs):
         value = node.inputs[name]
@@ -56,8 +73,21 @@ def _key(node: Node, spec: NodeSpec, fingerprint: Any, keys: Mapping[str, str]) 
         else:
             inputs.append([name, keys[link.node_id], link.slot])
     own = node.id if spec.keyed_by_id else None
-    content = [node.class_type, own, _text(fingerprint), inputs]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    try:
+        content = json.dumps([node.class_type, own, more, inputs], sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError):  # a graph made by a node may hold any object
+        return _unique()
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _marks(node: Node, spec: NodeSpec, file_mark: FileMark) -> list[Any] | None:
+    """Of the model files that the node names: a file may be replaced under its name."""
+    named = [
+        (each.folder, value)
+        for each in spec.with_files
+        if isinstance(value := unwrapped(node.inputs.get(each.name)), str) and each.folder
+    ]
+    return [file_mark(folder, value) for folder, value in named] or None
 
 
 def _text(fingerprint: Any) -> str | None:

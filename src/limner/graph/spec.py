@@ -152,7 +152,12 @@ class NodeSpec:
         """What the engine fills in: parameter name to UNIQUE_ID, PROMPT, ..."""
         return {each.name: str(each.type) for each in self.inputs if each.kind == "hidden"}
 
-    @property
+    @cached_property
+    def with_files(self) -> tuple[InputSpec, ...]:
+        """The inputs that name files of a model folder."""
+        return tuple(each for each in self.inputs if each.folder)
+
+    @cached_property
     def keyed_by_id(self) -> bool:
         """Whether two nodes of this kind with equal inputs may still give different results."""
         return self.not_idempotent or "UNIQUE_ID" in self.hidden.values()
@@ -308,7 +313,7 @@ class NodeType:
     def wanted(
         self,
         inputs: Mapping[str, Any],
-        ctx: Any,
+        ctx: Any,  # noqa: ARG002
         instance: Any = None,  # noqa: ARG002
     ) -> Sequence[str | None] | Awaitable[Sequence[str | None] | None] | None:
         """Which lazy inputs are wanted, asked before `call`; those that were not made yet arrive as None.
@@ -326,7 +331,7 @@ class NodeType:
 
     def check(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, Any],  # noqa: ARG002
         types: Mapping[str, Any],  # noqa: ARG002
     ) -> bool | str | Awaitable[bool | str]:
         """Whether inputs fit, by the class's own code, or why not. Asked only where the spec has a validator.

@@ -11,7 +11,7 @@ from limner.engine.cache import Cached, OutputCache, size_of_value
 
 
 def result(value: Any = 1) -> Cached:
-    return Cached(values=(value,), ui=None, meta={})
+    return Cached(values=([value],), ui=None, meta={})
 
 
 def cache(budget_bytes: int = 3) -> OutputCache:
@@ -33,13 +33,13 @@ def test_a_run_drops_what_it_does_not_name_of_its_own_tenant_only() -> None:
     here = cache()
     for tenant, key in (("a", "1"), ("a", "2"), ("b", "1")):
         here.put(tenant, key, result())
-    here.keep_only("a", ["2", "3"])
+    here.begin("a", ["2", "3"])
     assert (here.find("a", "1"), here.find("a", "2"), here.find("b", "1")) == (None, result(), result())
     assert here.size_bytes == 2
 
 
 def test_the_size_is_right_when_results_are_replaced_dropped_and_cleared() -> None:
-    here = OutputCache(1000, size_of=lambda values: values[0])
+    here = OutputCache(1000, size_of=lambda values: values[0][0])
     here.put("a", "1", result(10))
     here.put("a", "1", result(30))
     here.put("a", "2", result(5))
@@ -51,7 +51,7 @@ def test_the_size_is_right_when_results_are_replaced_dropped_and_cleared() -> No
 
 
 def test_a_result_larger_than_the_budget_is_not_kept_and_pushes_nothing_out() -> None:
-    here = OutputCache(100, size_of=lambda values: values[0])
+    here = OutputCache(100, size_of=lambda values: values[0][0])
     here.put("a", "1", result(90))
     here.put("a", "2", result(101))
     assert (here.find("a", "1"), here.find("a", "2")) == (result(90), None)

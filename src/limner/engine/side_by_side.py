@@ -1,0 +1,93 @@
+"""Async calls of nodes, which go on while other nodes run: an event loop of the run's own, in the run's own thread.
+
+The loop turns only while the run lets it: after each node, and while nothing else can be done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+CLOSING_SECONDS = 2.0
+"""How long canceled calls get to clean up."""
+
+Call = asyncio.Task[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """How an awaited call tried to end the process: asyncio would let that pass, out of the whole loop."""
+
+    raised: SystemExit
+
+
+class SideBySide:
+    """The loop is made when the first awaitable comes: most runs have none."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, awaitable: Awaitable[Any]) -> Call:
+        """Begins to await, in a copy of the present context, up to where it first has to wait."""
+        loop = self._made()
+        task = loop.create_task(_guarded(awaitable), context=contextvars.copy_context())
+        self.turn()
+        return task
+
+    def turn(self) -> None:
+        """Lets everything go on that can, without waiting."""
+        if self._loop is not None:
+            self._loop.call_soon(self._loop.stop)
+            self._loop.run_forever()
+
+    def wait(self, calls: Iterable[Call], seconds: float) -> None:
+        """Until one of them is done, and no longer than this."""
+        self._made().run_until_complete(asyncio.wait(set(calls), timeout=seconds, return_when=asyncio.FIRST_COMPLETED))
+
+    def value(self, awaitable: Awaitable[Any]) -> Any:
+        """Waits for it. Raises what it raises."""
+        task = self.start(awaitable)
+        if not task.done():
+            self._made().run_until_complete(asyncio.wait({task}))
+        return value_of(task)
+
+    def close(self, calls: Iterable[Call] = ()) -> None:
+        """Cancels what still goes on, and ends the loop."""
+        if self._loop is None:
+            return
+        left = {*calls, *asyncio.all_tasks(self._loop)}
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left, timeout=CLOSING_SECONDS))
+        for task in left:
+            if task.done() and not task.cancelled():
+                task.exception()  # heard: else asyncio reports it as lost
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+        self._loop = None
+
+    def _made(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop
+
+
+def value_of(call: Call) -> Any:
+    """What a call that is done gave. Raises what it raised, SystemExit too."""
+    if call.cancelled():
+        raise RuntimeError("the call was canceled from within")
+    given = call.result()
+    if isinstance(given, _Left):
+        raise given.raised
+    return given
+
+
+async def _guarded(awaitable: Awaitable[Any]) -> Any:
+    try:
+        return await awaitable
+    except SystemExit as raised:
+        return _Left(raised)
