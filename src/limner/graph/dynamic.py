@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from limner.graph.spec import InputSpec, NodeSpec, OutputSpec
-from limner.graph.types import ANY, FOLLOWING, GROWING, MATCHING, is_dynamic
+from limner.graph.types import ANY, FOLLOWING, GROWING, MATCHING, InputType, is_dynamic
 from limner.graph.workflow import as_link, unwrapped
 
 MOST_SLOTS = 100
@@ -27,10 +27,18 @@ def behind(node: NodeSpec, given: Mapping[str, Any]) -> Iterator[InputSpec]:
         yield from _behind(each, given, DEEPEST)
 
 
+def taken_type(spec: InputSpec) -> InputType:
+    """What may feed an input: of one that matches others, the types that its template allows."""
+    if spec.type != MATCHING:
+        return spec.type
+    allowed = _object(spec.options.get("template")).get("allowed_types")
+    return allowed if isinstance(allowed, str) else ANY
+
+
 class OutputTypes:
     """What the outputs of a workflow's nodes give; that of a switch is the type of what it switches between.
 
-    Linear in the workflow, without recursion: each output is looked at once.
+    What a foreign switch gives is left to its own server. Linear in the workflow, without recursion: each output is looked at once.
     """
 
     def __init__(self, prompt: Mapping[str, Any], specs: Mapping[str, NodeSpec]) -> None:
@@ -47,8 +55,9 @@ class OutputTypes:
             if here in self._known:
                 stack.pop()
                 continue
-            output = self._specs[self._prompt[here[0]]["class_type"]].outputs[here[1]]
-            sources = self._sources(here[0]) if output.type == MATCHING else []
+            spec = self._specs[self._prompt[here[0]]["class_type"]]
+            output = spec.outputs[here[1]]
+            sources = self._sources(here[0]) if output.type == MATCHING and not spec.foreign else []
             unknown = [each for each in sources if each not in self._known and each not in entered]
             if unknown:
                 entered.update(unknown)

@@ -183,10 +183,12 @@ class Follows(Marker):
 
 
 class Matches(Socket):
-    """An input or output of any type; a node's inputs and outputs of the same `template` have the same one."""
+    """An input or output of any of the `allowed` types; those of a node with the same `template` have the same one."""
 
-    def __init__(self, template: str, options: Mapping[str, Any] | None = None, *, optional: bool = False) -> None:
-        told = {"template": {"template_id": template, "allowed_types": ANY}, **(options or {})}
+    def __init__(
+        self, template: str, options: Mapping[str, Any] | None = None, *, allowed: str = ANY, optional: bool = False
+    ) -> None:
+        told = {"template": {"template_id": template, "allowed_types": allowed}, **(options or {})}
         super().__init__(MATCHING, told, optional=optional)
 
 

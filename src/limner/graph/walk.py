@@ -8,11 +8,12 @@ from typing import Any
 
 from limner.graph import faults
 from limner.graph.catalogue import Catalogue
+from limner.graph.dynamic import OutputTypes, behind, taken_type
 from limner.graph.faults import Fault
 from limner.graph.literals import check_file, check_limits, convert, is_known, may_be_filename
 from limner.graph.references import may_name_file
-from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, ValidatorSpec
-from limner.graph.types import ANY, COMBO, is_box, is_dynamic, joins
+from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, ValidatorSpec, undeclared
+from limner.graph.types import ANY, COMBO, FOLLOWING, is_box, is_dynamic, joins
 from limner.graph.workflow import as_link, unwrapped
 
 BASE_FOLDERS = frozenset({"checkpoints", "diffusion_models", "unet", "unet_gguf", "diffusers"})
@@ -72,6 +73,7 @@ class Walk:
     ) -> None:
         self.prompt = prompt
         self.specs = catalogue.filled
+        self.output_types = OutputTypes(prompt, self.specs)
         self.input_files = input_files
         self.custom_check = custom_check
         self.found: dict[str, Finding] = {}
@@ -131,7 +133,7 @@ class Walk:
         finding.feeds.extend(self._loose_feeds(finding.spec, inputs))
         for spec in _expected(finding.spec, inputs):
             if spec.name not in inputs:
-                if spec.kind == "required" and not is_dynamic(spec.type):
+                if spec.kind == "required" and (not is_dynamic(spec.type) or _is_own_choice(finding.spec, spec)):
                     finding.faults.append(faults.required_input_missing(spec.name))
             elif isinstance(inputs[spec.name], list):
                 self._inspect_link(finding, spec, inputs[spec.name])
@@ -160,7 +162,7 @@ class Walk:
             if not lowest <= slot < len(source.outputs):
                 finding.exceptions.append(("IndexError", f"{sequence} index out of range"))
                 return
-            self._inspect_types(finding, spec, source.outputs[slot], link)
+            self._inspect_types(finding, spec, self.output_types.of(target, slot), link)
         finding.feeds.append(Feed(spec, link))
 
     def _inspect_types(self, finding: Finding, spec: InputSpec, output: OutputSpec, link: list[Any]) -> None:
@@ -169,7 +171,9 @@ class Walk:
             return
         if node.foreign and spec.is_box and is_box(output.type):  # which boxes join, versions of ComfyUI disagree
             return
-        if not (output.any_type or spec.any_type or joins(output.type, spec.type)):
+        wanted = taken_type(spec)
+        any_type = output.any_type or (spec.any_type if spec.type == wanted else wanted == ANY)
+        if not (any_type or joins(output.type, wanted)):
             finding.faults.append(faults.return_type_mismatch(spec, output.type, link))
 
     def _inspect_literal(self, finding: Finding, spec: InputSpec, given: Any) -> None:
@@ -203,7 +207,7 @@ class Walk:
             return None
         if node.lenient or self._is_file(node, spec, value):
             return None
-        return check_limits(spec, value, any_choice=node.foreign and spec.type == COMBO)
+        return check_limits(spec, value, any_choice=node.foreign and spec.type in (COMBO, FOLLOWING))
 
     def _is_file(self, node: NodeSpec, spec: InputSpec, value: Any) -> bool:
         return may_name_file(node, spec, value) and is_known(value, self.input_files)
@@ -215,7 +219,7 @@ class Walk:
         for name, value in inputs.items():
             link = as_link(value)
             if name not in node.input and link is not None and link.node_id in self.prompt:
-                yield Feed(_undeclared(name), value, loose=True)
+                yield Feed(undeclared(name), value, loose=True)
 
     def _inspect_by_its_own_code(
         self, finding: Finding, validator: ValidatorSpec, inputs: dict[str, Any], ask: CustomCheck
@@ -237,7 +241,7 @@ class Walk:
 
     def _received(self, feed: Feed) -> Any:
         source = self.specs[self.prompt[feed.source]["class_type"]]
-        return ANY if source.lenient else source.outputs[feed.link[1]].type
+        return ANY if source.lenient else self.output_types.of(feed.source, feed.link[1]).type
 
 
 @dataclass(slots=True)
@@ -251,14 +255,19 @@ class _Step:
 
 
 def _expected(node: NodeSpec, inputs: dict[str, Any]) -> Iterator[InputSpec]:
-    """The declared inputs, and those that a node with open inputs is given beside them."""
+    """The declared inputs, those that dynamic ones stand for, and what a node with open inputs is given beside."""
     yield from node.input.values()
-    if node.open_inputs and not node.foreign:
-        yield from (_undeclared(name) for name in inputs if name not in node.input)
+    if node.foreign:
+        return
+    brought = {each.name: each for each in behind(node, inputs)}
+    yield from brought.values()
+    if node.open_inputs:
+        yield from (undeclared(name) for name in inputs if name not in node.input and name not in brought)
 
 
-def _undeclared(name: str) -> InputSpec:
-    return InputSpec(name=name, type=ANY, kind="optional", any_type=True)
+def _is_own_choice(node: NodeSpec, spec: InputSpec) -> bool:
+    """Whether a dynamic input must be given under its own name: a combo box whose choice brings others."""
+    return spec.type == FOLLOWING and not node.foreign
 
 
 def _no_such_node(target: Any) -> tuple[str, str]:

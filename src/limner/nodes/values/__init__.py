@@ -1,0 +1,1 @@
+"""Nodes that hand on, choose and reckon with numbers, texts and switches."""
