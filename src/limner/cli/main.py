@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from limner import __version__
-from limner.cli import doctor, processes, run
+from limner.cli import convert, doctor, processes, run
 from limner.errors import Invalid, LimnerError, Misconfigured, WorkflowInvalid
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("serve")(processes.serve)
 app.command("run")(run.run)
+app.command("convert")(convert.convert)
 app.command("gateway")(processes.gateway)
 app.command("worker")(processes.worker)
 app.command("doctor")(doctor.doctor)

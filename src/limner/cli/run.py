@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from limner.errors import Invalid
+from limner.cli.convert import api_format
+from limner.cli.reading import read_json
 
 
 def run(
-    workflow: Annotated[str, typer.Argument(help="A workflow in ComfyUI's API format; - reads standard input.")],
+    workflow: Annotated[
+        str, typer.Argument(help="A workflow, in the API format or as the editor saves it; - reads standard input.")
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NODE.INPUT=VALUE", help="Another value for an input, once or more often."),
@@ -28,7 +29,7 @@ def run(
     ] = None,
 ) -> None:
     """Runs one workflow and prints the paths of what it made."""
-    graph = _read(workflow)
+    graph = read_json(workflow)
     if server is not None:
         paths = _on_server(server, graph, settings or [], out)
     else:
@@ -38,30 +39,13 @@ def run(
         print(path)
 
 
-def _read(name: str) -> dict[str, Any]:
-    """The workflow's JSON object. Raises Invalid, saying what is wrong with the file."""
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise Invalid(f"cannot read the workflow {name}: {reason}") from error
-    try:
-        graph = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"{name} is not JSON: {error}") from error
-    if not isinstance(graph, dict):
-        raise Invalid(f"{name} holds no workflow: it must be a JSON object of nodes")
-    wrapped = graph.get("prompt")  # a whole POST /prompt body
-    return wrapped if isinstance(wrapped, dict) and "class_type" not in wrapped else graph
-
-
 def _on_server(url: str, graph: dict[str, Any], settings: list[str], out: Path) -> list[Path]:
     from limner.cli.assignments import apply
     from limner.cli.display import Display
     from limner.cli.remote import Server
 
     server = Server(url)
-    graph = apply(graph, settings, server.info_of)
+    graph = apply(api_format(graph, server.info_of), settings, server.info_of)
     with Display(graph) as display:
         return server.run(graph, display, out)
 
@@ -78,7 +62,11 @@ def _here(
     configured = Settings.from_env(models=models)
     logs.setup(configured.log_format, "warning")
     catalogue = local_catalogue(configured.models)
-    graph = apply(graph, settings, lambda name: catalogue.node_info(name) if name in catalogue.nodes else None)
+
+    def info_of(name: str) -> dict[str, Any] | None:
+        return catalogue.node_info(name) if name in catalogue.nodes else None
+
+    graph = apply(api_format(graph, info_of), settings, info_of)
     shot = OneShot(models=configured.models, inputs=inputs, out=out)
     with Display(graph) as display:
         return run_once(graph, shot, watch=lambda kind, data: _show(kind, data, display))

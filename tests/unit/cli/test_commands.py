@@ -45,7 +45,7 @@ def test_help_loads_no_library_that_a_command_needs() -> None:
     assert said.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "gateway", "worker", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "run", "convert", "gateway", "worker", "doctor"])
 def test_every_command_has_help(command: str) -> None:
     said = limner(command, "--help")
     assert said.returncode == 0
@@ -67,7 +67,10 @@ def test_a_run_makes_a_file_and_prints_its_path(tmp_path: Path) -> None:
         (None, "cannot read the workflow"),
         ("{", "is not JSON"),
         ("[]", "holds no workflow"),
-        (json.dumps({"nodes": [], "links": []}), "Export"),
+        (
+            json.dumps({"nodes": [{"id": 1, "type": "Nope"}], "links": []}),
+            "node 1 (Nope): this class is not in the cat",
+        ),
         (json.dumps({"1": {"class_type": "NoSuchNode", "inputs": {}}}), "NoSuchNode"),
         (json.dumps({"1": EMPTY}), "no outputs"),
     ],
@@ -207,3 +210,36 @@ def test_the_doctor_tries_each_part(tmp_path: Path) -> None:
     assert said.returncode == 0, said.stdout
     for part in ("nats-server", "devices", "model folders", "publish, pull", "commit", "put and get", "tiny workflow"):
         assert part in said.stdout
+
+
+def saved_by_the_editor(folder: Path) -> Path:
+    boxes = [
+        {"id": 1, "type": "EmptyImage", "inputs": [], "outputs": [{"type": "IMAGE"}], "widgets_values": [8, 8, 1, 255]},
+        {
+            "id": 2,
+            "type": "SaveImage",
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            "widgets_values": ["x"],
+        },
+    ]
+    save = folder / "saved.json"
+    save.write_text(json.dumps({"nodes": boxes, "links": [[1, 1, 0, 2, 0, "IMAGE"]], "version": 0.4}))
+    return save
+
+
+def test_what_the_editor_saved_is_converted(tmp_path: Path) -> None:
+    said = limner("convert", str(saved_by_the_editor(tmp_path)))
+    assert {node_id: node["class_type"] for node_id, node in json.loads(said.stdout).items()} == {
+        "1": "EmptyImage",
+        "2": "SaveImage",
+    }
+    told = limner("convert", str(saved_by_the_editor(tmp_path)), "--out", str(tmp_path / "api.json"))
+    assert told.stdout == f"{tmp_path / 'api.json'}\n"
+    assert json.loads((tmp_path / "api.json").read_text()) == json.loads(said.stdout)
+
+
+def test_what_the_editor_saved_runs_as_it_is(tmp_path: Path) -> None:
+    said = limner("run", str(saved_by_the_editor(tmp_path)), "--out", str(tmp_path / "out"), "--set", "1.width=24")
+    assert said.returncode == 0, said.stderr
+    with Image.open(tmp_path / "out/x_00001_.png") as picture:
+        assert picture.size == (24, 8)
