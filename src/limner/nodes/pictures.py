@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +30,17 @@ def read_pictures(path: Path, name: str) -> tuple[Tensor, Tensor]:
 
     Frames of another size than the first are left out. Raises BadImage.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
-            Pictures.init()
-            with Pictures.open(path, formats=[each for each in PICTURE_FORMATS if each in Pictures.OPEN]) as file:
-                pairs = [(_colours(frame), _transparency(frame)) for frame in _frames(file, name)]
-    except Pictures.DecompressionBombError as error:
-        raise _too_large(name) from error
-    except UnidentifiedImageError as error:
-        raise BadImage(f"{name} is not a picture of a known format") from error
-    except BROKEN_PICTURE as error:
-        raise BadImage(f"{name} is damaged or cut short ({error})") from error
+    with _opened(path, name) as file:
+        pairs = [(_colours(frame), _transparency(frame)) for frame in _frames(file, name)]
     return torch.stack([colours for colours, _ in pairs]), torch.stack([mask for _, mask in pairs])
+
+
+def read_channel(path: Path, name: str, channel: str) -> Tensor:
+    """A channel of a file's first frame as a mask (1, H, W) float32; alpha is turned round. Raises BadImage."""
+    with _opened(path, name) as file:
+        frame = _eight_bits(next(_frames(file, name))).convert("RGBA")
+        values = torch.from_numpy(np.array(frame.getchannel(channel[0].upper()), dtype=np.float32) / 255)
+    return (1 - values if channel == "alpha" else values)[None]
 
 
 def to_bytes(images: Tensor) -> np.ndarray:
@@ -64,6 +63,23 @@ def write_png(picture: np.ndarray, path: Path, texts: dict[str, str], compress_l
     Pictures.fromarray(values).save(path, "PNG", pnginfo=chunks, compress_level=compress_level)
 
 
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Pictures.Image]:
+    """An open picture file. What goes wrong inside the `with` because of its bytes becomes BadImage."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pictures.DecompressionBombWarning)
+            Pictures.init()
+            with Pictures.open(path, formats=[each for each in PICTURE_FORMATS if each in Pictures.OPEN]) as file:
+                yield file
+    except Pictures.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except UnidentifiedImageError as error:
+        raise BadImage(f"{name} is not a picture of a known format") from error
+    except BROKEN_PICTURE as error:
+        raise BadImage(f"{name} is damaged or cut short ({error})") from error
+
+
 def _frames(file: Pictures.Image, name: str) -> Iterator[Pictures.Image]:
     """The frames that make the batch, upright, each still in its own mode."""
     count = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
@@ -81,9 +97,14 @@ def _frames(file: Pictures.Image, name: str) -> Iterator[Pictures.Image]:
 
 
 def _colours(frame: Pictures.Image) -> Tensor:
-    if frame.mode.startswith("I"):  # 16 bits or more a value
-        frame = frame.convert("I").point(lambda value: value * (1 / 255))
-    return torch.from_numpy(np.array(frame.convert("RGB"), dtype=np.float32) / 255)
+    return torch.from_numpy(np.array(_eight_bits(frame).convert("RGB"), dtype=np.float32) / 255)
+
+
+def _eight_bits(frame: Pictures.Image) -> Pictures.Image:
+    """The frame; where it has 16 bits or more a value, in the range of eight."""
+    if frame.mode.startswith("I"):
+        return frame.convert("I").point(lambda value: value * (1 / 255))
+    return frame
 
 
 def _transparency(frame: Pictures.Image) -> Tensor:

@@ -5,6 +5,7 @@ A few nodes show an empty options object beside a socket's type; those annotate 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from torch import Tensor
@@ -20,6 +21,9 @@ Mask = Annotated[Tensor, Socket("MASK")]
 """(B, H, W) float32 in 0..1; 1 where the mask covers."""
 
 Latent = Annotated[latents.Latent, Socket("LATENT")]
+LatentOperation = Annotated[Callable[..., Tensor], Socket("LATENT_OPERATION")]
+"""Called as operation(latent=tensor); gives a tensor of the same shape."""
+
 Conditioning = Annotated[conditioning.Conditioning, Socket("CONDITIONING")]
 Model = Annotated[model.Model, Socket("MODEL")]
 Clip = Annotated[clip.Clip, Socket("CLIP")]

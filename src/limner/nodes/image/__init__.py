@@ -1,0 +1,1 @@
+"""Nodes that make, change, join and keep pictures."""
