@@ -7,16 +7,20 @@ from typing import Any
 
 from limner.engine.events import (
     Event,
+    NodeBlocked,
     NodeFinished,
     NodeOutput,
+    NodeRef,
     NodesCached,
     NodeStarted,
+    PackEvent,
     PreviewReady,
     RunFailed,
     RunInterrupted,
     RunStarted,
     RunSucceeded,
     StepDone,
+    TextShown,
     Warned,
 )
 
@@ -29,16 +33,16 @@ def frames(events: Iterable[Event], prompt_id: str) -> list[dict[str, Any]]:
     def tell(kind: str, **data: Any) -> None:
         told.append({"type": kind, "data": {**data, "prompt_id": prompt_id}})
 
-    def state(node_id: str, value: float, maximum: float, name: str) -> None:
-        nodes[node_id] = {
+    def state(ref: NodeRef, value: float, maximum: float, name: str) -> None:
+        nodes[ref.id] = {
             "value": value,
             "max": maximum,
             "state": name,
-            "node_id": node_id,
+            "node_id": ref.id,
             "prompt_id": prompt_id,
-            "display_node_id": node_id,
-            "parent_node_id": None,
-            "real_node_id": node_id,
+            "display_node_id": ref.display,
+            "parent_node_id": ref.parent,
+            "real_node_id": ref.real,
         }
         tell("progress_state", nodes={each: dict(data) for each, data in nodes.items()})
 
@@ -49,16 +53,16 @@ def frames(events: Iterable[Event], prompt_id: str) -> list[dict[str, Any]]:
             case NodesCached():
                 tell("execution_cached", nodes=list(event.nodes))
             case NodeStarted():
-                state(event.node.id, 0.0, 1.0, "running")
+                state(event.node, 0.0, 1.0, "running")
                 tell("executing", node=event.node.id, display_node=event.node.display)
             case StepDone():
-                state(event.node.id, event.value, event.maximum, "running")
+                state(event.node, event.value, event.maximum, "running")
                 tell("progress", value=event.value, max=event.maximum, node=event.node.id)
             case NodeOutput():
                 tell("executed", node=event.node.id, display_node=event.node.display, output=event.ui)
             case NodeFinished():
                 maximum = 1 if event.cached else nodes[event.node.id]["max"]
-                state(event.node.id, maximum, maximum, "finished")
+                state(event.node, maximum, maximum, "finished")
             case RunSucceeded():
                 tell("execution_success")
             case RunFailed():
@@ -79,6 +83,19 @@ def frames(events: Iterable[Event], prompt_id: str) -> list[dict[str, Any]]:
                     node_type=event.node_type,
                     executed=sorted(event.executed),
                 )
-            case PreviewReady() | Warned():
+            case NodeBlocked():
+                tell(
+                    "execution_error",
+                    node_id=event.node.real,
+                    node_type=event.node_type,
+                    executed=sorted(event.executed),
+                    exception_message=f"Execution Blocked: {event.message}",
+                    exception_type="ExecutionBlocked",
+                    current_inputs=[],
+                    current_outputs=[],
+                )
+            case PackEvent():
+                told.append({"type": event.name, "data": event.data})
+            case PreviewReady() | Warned() | TextShown():
                 continue  # no text frame
     return told

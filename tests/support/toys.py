@@ -14,6 +14,7 @@ from limner.engine.library import NodeLibrary
 from limner.graph.catalogue import Catalogue
 from limner.graph.spec import FunctionNode, NodeSpec, OutputSpec, Result, ValidatorSpec, node
 from limner.graph.types import Choices, Flag, Float, Hidden, Int, Socket, Text
+from tests.support import anchor_nodes
 from tests.support.recordings import DATA
 
 Image = Annotated[Any, Socket("IMAGE")]
@@ -146,7 +147,7 @@ def ap_const_changed(*, v: Annotated[int, Int()] = 0) -> int:
 
 ANCHOR_PACK = (
     ap_raise, ap_sleep, ap_mutated, ap_types, ap_validate, ap_validate_types, ap_int, ap_join, ap_show, ap_nan,
-    ap_const_changed,
+    ap_const_changed, *anchor_nodes.NODES,
 )  # fmt: skip
 
 
@@ -154,6 +155,11 @@ def _save(ctx: RunContext, images: Any, prefix: str, type: str) -> Result:
     files = ctx.files.reserve(type=type, prefix=prefix, count=1, width=1, height=1, extension=".png")
     assert images[0] is not None
     return Result(ui={"images": [file.ui() for file in files]})
+
+
+def _temp_prefix(ctx: RunContext) -> str:
+    """Five letters that differ from node to node."""
+    return f"ComfyUI_temp_{chr(ord('a') + sum(ctx.node.id.encode()) % 26) * 5}"
 
 
 def _sample(ctx: RunContext, steps: int, **inputs: Any) -> str:
@@ -172,7 +178,7 @@ CORE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ImageInvert": lambda ctx, image: 1.0 - image,
     "ImageBlend": _blend,
     "SaveImage": lambda ctx, images, filename_prefix, **hidden: _save(ctx, images, filename_prefix, "output"),
-    "PreviewImage": lambda ctx, images, **hidden: _save(ctx, images, "ComfyUI_temp_xxxxx", "temp"),
+    "PreviewImage": lambda ctx, images, **hidden: _save(ctx, images, _temp_prefix(ctx), "temp"),
     "LoadImage": lambda ctx, image: (Picture(), Picture()),
     "CheckpointLoaderSimple": lambda ctx, ckpt_name: ("model", "clip", "vae"),
     "CLIPTextEncode": lambda ctx, text, clip: f"conditioning {text}",
@@ -200,7 +206,8 @@ def _with(spec: NodeSpec, name: str, **changes: Any) -> NodeSpec:
 
 def library() -> NodeLibrary:
     core = [
-        FunctionNode(spec=spec, function=CORE_FUNCTIONS[name], wants_context=True) for name, spec in core_specs().items()
+        FunctionNode(spec=spec, function=CORE_FUNCTIONS[name], wants_context=True)
+        for name, spec in core_specs().items()
     ]
     return NodeLibrary([*core, *NodeLibrary.of(ANCHOR_PACK).values()])
 

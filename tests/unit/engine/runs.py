@@ -34,6 +34,8 @@ class Bench:
         outputs: tuple[str, ...] | None = None,
         *,
         tenant: str = "default",
+        extra_pnginfo: dict[str, Any] | None = None,
+        tokens: dict[str, str] | None = None,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> RunResult:
         """Runs a workflow; without `outputs` it is validated first, and all its sound outputs are wanted."""
@@ -45,7 +47,8 @@ class Bench:
             tenant=tenant,
             node=NodeRef.plain(""),
             prompt=workflow,
-            extra_pnginfo=None,
+            extra_pnginfo=extra_pnginfo,
+            tokens=tokens,
             files=self.files,
         )
         self.events = []

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from limner.engine.events import RunFailed, StepDone
+from limner.engine.cache import OutputCache
+from limner.engine.events import NodeRef, PackEvent, RunFailed, StepDone, TextShown
+from limner.engine.policy import CachePolicy
 from limner.graph.validate import validate
+from tests.support import anchor_nodes
 from tests.support.frames import frames
 from tests.support.recordings import comparable, history, prompts, recording, run_events
 from tests.unit.engine.runs import CATALOGUE, Bench
@@ -19,7 +22,8 @@ def replay(bench: Bench, name: str, **options: Any) -> None:
     for body in prompts(transcript):
         prompt_id = body["prompt_id"]
         found = validate(body["prompt"], CATALOGUE, targets=body.get("partial_execution_targets"))
-        result = bench.run(found.workflow, found.outputs, **options)
+        extra = body.get("extra_data", {}).get("extra_pnginfo")
+        result = bench.run(found.workflow, found.outputs, extra_pnginfo=extra, **options)
         expected = run_events(transcript, prompt_id)
         assert comparable(frames(bench.events, prompt_id)) == expected
         if any(each["request"]["path"] == f"/history/{prompt_id}" for each in transcript["exchanges"]):
@@ -29,9 +33,22 @@ def replay(bench: Bench, name: str, **options: Any) -> None:
             assert sorted(found.outputs) == sorted(entry["prompt"][4])
 
 
-@pytest.mark.parametrize("name", ["05", "20", "55", "57", "58", "60"])
+@pytest.fixture(autouse=True)
+def _calls_of_the_pack() -> None:
+    """The recording server's pack had been asked this before."""
+    anchor_nodes.CALLS[:] = [("validate", {"a": "IMAGE"}, {"a": None, "n": 1})]
+
+
+@pytest.mark.parametrize("name", ["05", "20", "50", "51", "52", "53", "54", "55", "56", "57", "58", "60"])
 def test_a_run_tells_what_was_recorded(name: str) -> None:
     replay(Bench(), name)
+
+
+@pytest.mark.parametrize(("name", "policy"), [("62", "none"), ("63", "lru=10")])
+def test_what_is_kept_between_runs_is_what_was_recorded(name: str, policy: str) -> None:
+    bench = Bench(cache=OutputCache(policy=CachePolicy.parse(policy)))
+    bench.files.counters["anchor"] = 10
+    replay(bench, name)
 
 
 def test_the_same_prompt_again_and_with_another_prefix() -> None:
@@ -59,3 +76,15 @@ def test_a_number_for_a_picture_fails_when_the_node_runs() -> None:
     [failure] = [each for each in frames(bench.events, "p1") if each["type"] == "execution_error"]
     assert isinstance(result.end, RunFailed)
     assert comparable(failure["data"]) == comparable(entry["status"]["messages"][2][1])
+
+
+def test_a_packs_own_events_go_to_the_client_or_to_everyone() -> None:
+    bench = Bench()
+    [body] = prompts(recording("43"))
+    bench.run(body["prompt"], ("2",))
+    told = [event for event in bench.events if isinstance(event, PackEvent | TextShown)]
+    assert told == [
+        TextShown(node=NodeRef.plain("1"), text="h\u00e9llo"),
+        PackEvent(name="anchor.custom", data={"v": 1}),
+        PackEvent(name="anchor.broadcast", data={"v": 1}, everyone=True),
+    ]
