@@ -11,6 +11,9 @@ import torch
 LARGE_NETWORK = 100_000_000
 """Parameters from which half precision pays on a CPU. Smaller networks are faster in float32, and cleaner."""
 
+LARGE_TEXT_ENCODER = 1_000_000_000
+"""Parameters from which the memory of float32 counts more than its precision."""
+
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux tells a container how much of the processors it gets."""
 
@@ -28,9 +31,16 @@ class Devices:
             return torch.float32
         return self.half
 
-    def text_dtype(self) -> torch.dtype:
-        """For a text encoder, which runs once a prompt: precision costs little."""
-        return torch.float32
+    def text_dtype(self, parameters: int = 0) -> torch.dtype:
+        """For text encoders with this many parameters: they run once a prompt, so precision costs little but memory.
+
+        Large ones (T5-XXL, Qwen3) run in bfloat16 where that pays, never in float16, which T5 overflows.
+        """
+        if parameters < LARGE_TEXT_ENCODER:
+            return torch.float32
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.bfloat16
+        return torch.bfloat16 if self.half is torch.bfloat16 else torch.float32
 
     def vae_dtype(self) -> torch.dtype:
         """For a VAE, whose pictures show banding in half precision on a CPU and overflow in float16."""
