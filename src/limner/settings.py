@@ -49,6 +49,8 @@ class Settings:
     comfyui_free_seconds: float = 0.0  # idle for so long, a ComfyUI is asked to free its memory; 0: never
     comfyui_temp: bool = True  # whether a ComfyUI's temporary pictures are fetched too
     models: tuple[Path, ...] = ()  # model folders beside the data directory's own
+    custom_nodes: tuple[Path, ...] = ()  # folders with packs of custom nodes; their code runs in the engine
+    cache: str = "classic"  # which results an engine keeps between runs: classic, lru=N, ram=GB or none
     output_dir: Path | None = None  # readable copies of outputs; None: none are made
     database_url: str = ""
     store_url: str = ""
@@ -175,6 +177,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _cache(text: str) -> str:
+    if not re.fullmatch(r"classic|none|lru=[1-9][0-9]{0,8}|ram=(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise ValueError("no cache policy")
+    return text
+
+
 def _nats_url(text: str) -> str:
     if "://" in text and not text.startswith(NATS_SCHEMES):
         raise ValueError("another scheme")
@@ -226,6 +234,8 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "comfyui_free_seconds": (_seconds_or_none, "a number of seconds, 0 for never"),
     "comfyui_temp": (_yes, "yes or no"),
     "models": (_paths, f"folders, joined by {os.pathsep}"),
+    "custom_nodes": (_paths, f"folders, joined by {os.pathsep}"),
+    "cache": (_cache, "classic, lru=N (a number from 1 on), ram=GB (a number above 0) or none"),
     "output_dir": (_path, "a folder"),
     "pool": (_name, "a name of up to 100 letters, digits, _ and -"),
     "worker_id": (_name, "a name of up to 100 letters, digits, _ and -"),

@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from limner.cli.caching import CacheLru, CacheNone, CacheRam, cache_policy
+
 T = TypeVar("T")
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")]
@@ -18,6 +20,14 @@ DataDir = Annotated[
 Models = Annotated[
     list[Path] | None,
     typer.Option(help="A folder with checkpoints/, loras/ ... inside; may be given several times."),
+]
+CustomNodes = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--custom-nodes",
+        metavar="DIR",
+        help="A folder with packs of custom nodes, whose code is run; may be given several times.  [default: none]",
+    ),
 ]
 Output = Annotated[Path | None, typer.Option(help="Folder for readable copies of outputs.  [default: DATA_DIR/output]")]
 Workers = Annotated[int | None, typer.Option(help="How many workers, each with an engine.  [default: 1]")]
@@ -58,6 +68,10 @@ def serve(
     port: Port = None,
     data_dir: DataDir = None,
     models: Models = None,
+    custom_nodes: CustomNodes = None,
+    cache_lru: CacheLru = None,
+    cache_ram: CacheRam = None,
+    cache_none: CacheNone = False,
     output: Output = None,
     workers: Workers = None,
     engine: Engines = None,
@@ -76,6 +90,8 @@ def serve(
         port=port,
         data_dir=data_dir,
         models=several(models),
+        custom_nodes=several(custom_nodes),
+        cache=cache_policy(cache_lru, cache_ram, cache_none),
         output_dir=output,
         workers=workers,
         engines=several(engine),
@@ -88,6 +104,9 @@ def serve(
     for folder in models or ():
         if not folder.is_dir():
             print(f"limner: warning: --models {folder} is no folder", file=sys.stderr)
+    for folder in custom_nodes or ():
+        if not folder.is_dir():
+            print(f"limner: warning: --custom-nodes {folder} is no folder", file=sys.stderr)
     raise typer.Exit(process.serve(settings, on_ready=_say_ready))
 
 
@@ -102,6 +121,10 @@ def gateway(host: Host = None, port: Port = None, data_dir: DataDir = None) -> N
 def worker(
     data_dir: DataDir = None,
     models: Models = None,
+    custom_nodes: CustomNodes = None,
+    cache_lru: CacheLru = None,
+    cache_ram: CacheRam = None,
+    cache_none: CacheNone = False,
     output: Output = None,
     engine: Engines = None,
     start: Starts = None,
@@ -116,6 +139,8 @@ def worker(
     settings = Settings.from_env(
         data_dir=data_dir,
         models=several(models),
+        custom_nodes=several(custom_nodes),
+        cache=cache_policy(cache_lru, cache_ram, cache_none),
         output_dir=output,
         engines=several(engine),
         starts=several(start),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limner.cli.caching import CacheLru, CacheNone, CacheRam, cache_policy
 from limner.cli.convert import api_format
+from limner.cli.processes import CustomNodes, several
 from limner.cli.reading import read_json
+
+if TYPE_CHECKING:
+    from limner.graph.catalogue import Catalogue
+    from limner.settings import Settings
 
 
 def run(
@@ -27,6 +34,10 @@ def run(
     models: Annotated[
         list[Path] | None, typer.Option(help="A folder with checkpoints/, loras/ ...; may be given several times.")
     ] = None,
+    custom_nodes: CustomNodes = None,
+    cache_lru: CacheLru = None,
+    cache_ram: CacheRam = None,
+    cache_none: CacheNone = False,
 ) -> None:
     """Runs one workflow and prints the paths of what it made."""
     graph = read_json(workflow)
@@ -34,7 +45,14 @@ def run(
         paths = _on_server(server, graph, settings or [], out)
     else:
         here = Path() if workflow == "-" else Path(workflow).parent
-        paths = _here(graph, settings or [], out, inputs or here, tuple(models) if models else None)
+        from limner.settings import Settings
+
+        configured = Settings.from_env(
+            models=several(models),
+            custom_nodes=several(custom_nodes),
+            cache=cache_policy(cache_lru, cache_ram, cache_none),
+        )
+        paths = _here(graph, settings or [], out, inputs or here, configured)
     for path in paths:
         print(path)
 
@@ -50,26 +68,32 @@ def _on_server(url: str, graph: dict[str, Any], settings: list[str], out: Path) 
         return server.run(graph, display, out)
 
 
-def _here(
-    graph: dict[str, Any], settings: list[str], out: Path, inputs: Path, models: tuple[Path, ...] | None
-) -> list[Path]:
+def _here(graph: dict[str, Any], settings: list[str], out: Path, inputs: Path, configured: Settings) -> list[Path]:
     from limner import logs
     from limner.cli.assignments import apply
     from limner.cli.display import Display
-    from limner.processes.oneshot import OneShot, local_catalogue, run_once
-    from limner.settings import Settings
+    from limner.processes.oneshot import OneShot, run_once
 
-    configured = Settings.from_env(models=models)
     logs.setup(configured.log_format, "warning")
-    catalogue = local_catalogue(configured.models)
 
-    def info_of(name: str) -> dict[str, Any] | None:
-        return catalogue.node_info(name) if name in catalogue.nodes else None
+    def prepare(catalogue: Catalogue) -> dict[str, Any]:
+        def info_of(name: str) -> dict[str, Any] | None:
+            return catalogue.node_info(name) if name in catalogue.nodes else None
 
-    graph = apply(api_format(graph, info_of), settings, info_of)
-    shot = OneShot(models=configured.models, inputs=inputs, out=out)
+        for pack in catalogue.packs:
+            if pack["fault"]:
+                print(f"limner: warning: the pack {pack['name']} is not loaded: {pack['fault']}", file=sys.stderr)
+        return apply(api_format(graph, info_of), settings, info_of)
+
+    shot = OneShot(
+        models=configured.models,
+        custom_nodes=configured.custom_nodes,
+        cache=configured.cache,
+        inputs=inputs,
+        out=out,
+    )
     with Display(graph) as display:
-        return run_once(graph, shot, watch=lambda kind, data: _show(kind, data, display))
+        return run_once(prepare, shot, watch=lambda kind, data: _show(kind, data, display))
 
 
 def _show(kind: str, data: dict[str, Any], display: Any) -> None:

@@ -1,1 +1,1 @@
-"""Custom nodes: packs found and loaded, and the module names that they import, thin over the rest of Limner."""
+"""Custom nodes: packs written for ComfyUI, and the module names that they import, thin over Limner's own."""

@@ -20,6 +20,10 @@ class NodeLibrary(Mapping[str, NodeType]):
         """From functions that `@node` has marked."""
         return cls(map(kind_of, functions))
 
+    def with_others(self, kinds: Mapping[str, NodeType]) -> NodeLibrary:
+        """A library with these beside, under their names. Of two of one name this library's own stays."""
+        return NodeLibrary({**kinds, **self._kinds}.values())
+
     @cached_property
     def specs(self) -> Mapping[str, NodeSpec]:
         return {name: kind.spec for name, kind in self._kinds.items()}

@@ -19,12 +19,12 @@ class Describer:
         self._folders = folders
         self._lists: dict[str, list[str]] | None = None
         self._catalogue = Catalogue.core()
-        self._nodes = self._catalogue.nodes
+        self._loaded = self._catalogue
         self._data: dict[str, Any] = {}
         self._devices: list[dict[str, Any]] = []
 
     def nodes_loaded(self, catalogue: Catalogue, devices: list[dict[str, Any]]) -> None:
-        self._nodes = catalogue.nodes
+        self._loaded = catalogue
         self._lists = None
         self._devices = devices
 
@@ -33,7 +33,7 @@ class Describer:
         lists = self._folders.lists()
         if lists != self._lists:
             self._lists = lists
-            self._catalogue = dataclasses.replace(Catalogue.core(), nodes=self._nodes, models=lists)
+            self._catalogue = dataclasses.replace(self._loaded, models=lists)
             self._data = self._catalogue.to_json()
         return EngineInfo(
             catalogue=self._data,

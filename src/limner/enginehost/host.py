@@ -53,6 +53,14 @@ class Models(Protocol):
     def unload(self) -> None: ...
 
 
+Beside = Callable[[RunContext, RunRequest, Callable[[], None]], AbstractContextManager[object]]
+"""(context, request, what stops the run) -> what a run is wrapped in."""
+
+
+def nothing_beside(*_: object) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """All that takes long to load: nodes, models, and what they need."""
@@ -63,7 +71,7 @@ class Loaded:
     services: Mapping[type, Any] = field(default_factory=dict)
     preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
     computing: Callable[[], AbstractContextManager[object]] = nullcontext  # what nodes run in
-    beside: Callable[[RunContext, RunRequest], AbstractContextManager[object]] = lambda *_: nullcontext()
+    beside: Beside = nothing_beside  # what goes on beside a run: node packs know which one it is
 
 
 class Host:
@@ -192,7 +200,7 @@ class Host:
         )
         self._ctx.previews = self._previews  # somebody may have come to look since the request was sent
         try:
-            with loaded.computing(), loaded.beside(self._ctx, request):
+            with loaded.computing(), loaded.beside(self._ctx, request, lambda: self._stopped.add(request.run)):
                 result = loaded.executor.run(
                     workflow=request.workflow,
                     outputs=request.outputs,

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
+from limner.compat.custom import Custom
 from limner.engine.cache import OutputCache
 from limner.engine.executor import Executor
+from limner.engine.policy import CachePolicy
 from limner.enginehost.describe import Describer
 from limner.enginehost.devices import describe_devices
-from limner.enginehost.host import Loaded
+from limner.enginehost.host import Loaded, nothing_beside
 from limner.models.device import settle_threads
 from limner.models.files import ModelFolders
 from limner.models.library import ModelLibrary
 from limner.nodes import library as nodes
 
 
-def load(folders: ModelFolders, describer: Describer) -> Loaded:
-    """Limner's nodes and models over these folders."""
+def load(folders: ModelFolders, describer: Describer, custom: Custom | None = None, *, cache: CachePolicy) -> Loaded:
+    """Limner's nodes and models over these folders, and the custom nodes of these packs."""
     settle_threads()
     models = ModelLibrary(folders)
     library = nodes.load()
-    cache = OutputCache()
-    describer.nodes_loaded(nodes.catalogue(library, folders), describe_devices(models.devices.device))
+    services: dict[type, Any] = {ModelLibrary: models}
+    if custom is not None:
+        library = library.with_others(custom.load(library, services))
+    results = OutputCache(policy=cache)
+    catalogue = nodes.catalogue(library, folders)
+    if custom is not None:
+        catalogue = replace(catalogue, web=custom.web, packs=tuple(pack.to_json() for pack in custom.packs))
+    describer.nodes_loaded(catalogue, describe_devices(models.devices.device))
     return Loaded(
-        executor=Executor(library, cache),
-        cache=cache,
+        executor=Executor(library, results, file_mark=folders.mark),
+        cache=results,
         models=models,
-        services={ModelLibrary: models},
+        services=services,
         preload=models.preload,
         computing=torch.inference_mode,
+        beside=nothing_beside if custom is None else custom.beside,
     )

@@ -23,10 +23,16 @@ SHIPPED = "core_catalogue.json"
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Node specs by class name, and file names by model folder (`checkpoints`, `loras`, ...)."""
+    """Node specs by class name, and file names by model folder (`checkpoints`, `loras`, ...).
+
+    `web`: what packs of custom nodes bring for the browser, content in base 64 by path below /extensions. `packs`:
+    what became of each pack (`name`, number of `nodes`, `fault`, nodes `left_out` with the reason).
+    """
 
     nodes: Mapping[str, NodeSpec]
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    web: Mapping[str, str] = field(default_factory=dict)
+    packs: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -67,7 +73,13 @@ class Catalogue:
         """What a worker hands in and a database keeps."""
         nodes, lists = shared({name: spec.to_json() for name, spec in self.nodes.items()})
         models = {folder: list(names) for folder, names in self.models.items()}
-        return {"v": VERSION, "nodes": nodes, "models": models, **({"lists": lists} if lists else {})}
+        more = {"lists": lists, "web": dict(self.web), "packs": list(self.packs)}
+        return {
+            "v": VERSION,
+            "nodes": nodes,
+            "models": models,
+            **{name: value for name, value in more.items() if value},
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Catalogue:
@@ -75,6 +87,8 @@ class Catalogue:
         return cls(
             nodes={name: NodeSpec.from_json(info) for name, info in nodes.items()},
             models={folder: tuple(names) for folder, names in raw.get("models", {}).items()},
+            web=dict(raw.get("web", {})),
+            packs=tuple(raw.get("packs", ())),
         )
 
     @classmethod
@@ -94,6 +108,8 @@ class Catalogue:
                 folder: tuple(sorted({name for each in in_order for name in each.models.get(folder, ())}))
                 for folder in folders
             },
+            web={path: content for each in reversed(in_order) for path, content in each.web.items()},
+            packs=tuple(pack for each in in_order for pack in each.packs),
         )
 
     @staticmethod

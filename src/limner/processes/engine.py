@@ -7,15 +7,22 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from limner import logs
+from limner.engine.policy import CachePolicy
 from limner.enginehost import protocol
 from limner.enginehost.channel import Channel
 from limner.enginehost.describe import Describer
 from limner.enginehost.host import Host, Loaded
 from limner.models.files import ModelFolders
 from limner.worker.orphans import watch_parent
+
+if TYPE_CHECKING:
+    from limner.compat.custom import Custom
 
 
 def main() -> int:
@@ -27,9 +34,10 @@ def main() -> int:
     describer = Describer(folders)
 
     def load() -> Loaded:
+        custom = _custom(arguments, folders)
         from limner.enginehost.loading import load as load_engine  # torch: seconds, and only after we said hello
 
-        return load_engine(folders, describer)
+        return load_engine(folders, describer, custom, cache=arguments.cache)
 
     try:
         Host(channel, describe=describer, load=load).serve()
@@ -40,10 +48,24 @@ def main() -> int:
     return 0
 
 
+def _custom(arguments: argparse.Namespace, folders: ModelFolders) -> Custom | None:
+    """The packs of custom nodes, if there are to be any; they need a folder to work in."""
+    if not arguments.custom_nodes:
+        return None
+    from limner.compat.custom import Custom
+
+    logs.setup("text", "info")
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="limner-custom-"))
+    return Custom.begin(arguments.custom_nodes, work=work, models=folders)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="limner.processes.engine")
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the supervisor")
     parser.add_argument("--models", type=Path, action="append", default=[], help="a folder with checkpoints/ ...")
+    parser.add_argument("--custom-nodes", type=Path, action="append", default=[], help="a folder with packs of nodes")
+    parser.add_argument("--cache", type=CachePolicy.parse, default=CachePolicy(), help="classic, lru=N, ram=GB or none")
+    parser.add_argument("--work", type=Path, help="a folder that is this process's own while it lives")
     return parser.parse_args()
 
 

@@ -24,6 +24,9 @@ from limner.worker.readable import largest_number, place
 Watch = Callable[[str, dict[str, Any]], None]
 """Hears of each event: its class name in engine/events.py, and its members."""
 
+Prepare = Callable[[Catalogue], dict[str, Any]]
+"""Makes the workflow, once it is known which nodes there are."""
+
 
 class NodeFailed(LimnerError):
     """A node raised. `details` holds the event that says what and where."""
@@ -42,6 +45,8 @@ class OneShot:
     """Where a single run finds and leaves its files."""
 
     models: Sequence[Path] = ()
+    custom_nodes: Sequence[Path] = ()
+    cache: str = "classic"
     inputs: Path
     out: Path
 
@@ -51,29 +56,15 @@ def local_catalogue(models: Sequence[Path]) -> Catalogue:
     return dataclasses.replace(Catalogue.core(), models=ModelFolders(models).lists())
 
 
-def run_once(workflow: dict[str, Any], shot: OneShot, *, watch: Watch) -> list[Path]:
+def run_once(workflow: dict[str, Any] | Prepare, shot: OneShot, *, watch: Watch) -> list[Path]:
     """Runs a workflow to its end and gives the paths of what it made, in order.
 
-    Raises WorkflowInvalid before anything is loaded, Misconfigured where the engine is not installed, NodeFailed for
-    what a node raised, EngineLost.
+    `workflow` may be what makes it of the catalogue. Raises WorkflowInvalid, before anything is loaded unless there are
+    custom nodes, Misconfigured where the engine is not installed, NodeFailed for what a node raised, EngineLost.
     """
-    catalogue = local_catalogue(shot.models)
-    checked = validate(workflow, catalogue, input_files=_present_inputs(workflow, catalogue, shot.inputs))
-    check_own([Chosen()])
-    inputs = {reference: str(_input_path(shot.inputs, reference)) for reference in checked.file_references}
+    desk = _Desk(shot.out, watch)
     with tempfile.TemporaryDirectory(prefix="limner-run-") as scratch:
-        request = RunRequest(
-            run=1,
-            prompt_id="run",
-            tenant="default",
-            workflow=checked.workflow,
-            outputs=list(checked.outputs),
-            extra_data={},
-            inputs=inputs,
-            folder=str(Path(scratch) / "out"),
-        )
-        desk = _Desk(shot.out, watch)
-        ended = asyncio.run(_run(request, desk, shot))
+        ended = asyncio.run(_run(workflow, desk, shot, Path(scratch)))
     if ended.outcome == "failed":
         end = ended.end
         where = f"node {end['node']['real']} ({end['node_type']})"
@@ -83,15 +74,38 @@ def run_once(workflow: dict[str, Any], shot: OneShot, *, watch: Watch) -> list[P
     return desk.made
 
 
-async def _run(request: RunRequest, desk: _Desk, shot: OneShot) -> RunEnded:
-    engine = OwnEngine(engine_command(shot.models))
+async def _run(workflow: dict[str, Any] | Prepare, desk: _Desk, shot: OneShot, scratch: Path) -> RunEnded:
+    packs = scratch / "packs"
+    engine = OwnEngine(engine_command(shot.models, custom_nodes=shot.custom_nodes, work=packs, cache=shot.cache))
     try:
-        await engine.start()
+        catalogue = local_catalogue(shot.models)
+        if shot.custom_nodes:  # only the engine knows what there is
+            check_own([Chosen()])
+            await engine.start()
+            catalogue = Catalogue.from_json(engine.info.catalogue)
+        request = _request(workflow(catalogue) if callable(workflow) else workflow, catalogue, shot, scratch)
+        check_own([Chosen()])
+        if not engine.alive:
+            await engine.start()
         ended = await engine.run(request, desk)
         desk.take(ended.files)
     finally:
         await engine.close()
     return ended
+
+
+def _request(workflow: dict[str, Any], catalogue: Catalogue, shot: OneShot, scratch: Path) -> RunRequest:
+    """The run, with its input files. Raises WorkflowInvalid."""
+    checked = validate(workflow, catalogue, input_files=_present_inputs(workflow, catalogue, shot.inputs))
+    return RunRequest(
+        run=1,
+        prompt_id="run",
+        tenant="default",
+        workflow=checked.workflow,
+        outputs=list(checked.outputs),
+        inputs={reference: str(_input_path(shot.inputs, reference)) for reference in checked.file_references},
+        folder=str(scratch / "out"),
+    )
 
 
 class _Desk:

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from limner import logs
 from limner.blobs.objects import ObjectStore
@@ -59,7 +60,7 @@ async def _serve(
     def on_info(info: EngineInfo) -> None:
         worker.engine_changed(info)
 
-    engine = engine_of(chosen, settings, config.id, on_info, ask_restart)
+    engine = engine_of(chosen, settings, config.id, on_info, ask_restart, work=config.scratch / "packs")
     worker = Worker(config=config, bus=bus, blobs=ObjectStore(settings.store_url), engine=engine)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
@@ -74,10 +75,13 @@ def engine_of(
     worker_id: str,
     on_info: Callable[[EngineInfo], None],
     ask_restart: Callable[[], None] | None,
+    *,
+    work: Path,
 ) -> Engine:
-    """The adapter of a chosen engine, set as the settings say."""
+    """The adapter of a chosen engine, set as the settings say. `work`: a folder in which custom nodes work."""
     if chosen.address is None:
-        return OwnEngine(engine_command(settings.models), on_info=on_info)
+        command = engine_command(settings.models, custom_nodes=settings.custom_nodes, work=work, cache=settings.cache)
+        return OwnEngine(command, on_info=on_info)
     from limner.worker.engines.comfyui.adapter import ComfyConfig, ComfyEngine
 
     config = ComfyConfig(

@@ -22,7 +22,7 @@ def settings(tmp_path: Path, *engines: str, **given: Any) -> Settings:
 
 def test_without_a_word_the_engine_is_limners_own(tmp_path: Path) -> None:
     [chosen] = engines_of_worker(settings(tmp_path))
-    assert isinstance(engine_of(chosen, settings(tmp_path), "w", lambda info: None, None), OwnEngine)
+    assert isinstance(engine_of(chosen, settings(tmp_path), "w", lambda info: None, None, work=tmp_path), OwnEngine)
 
 
 async def test_a_comfyui_s_engine_has_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ async def test_a_comfyui_s_engine_has_what_was_set(tmp_path: Path, monkeypatch: 
         comfyui_temp=False,
     )
     [chosen] = engines_of_worker(told)
-    engine_of(chosen, told, "w", lambda info: None, None)
+    engine_of(chosen, told, "w", lambda info: None, None, work=tmp_path)
     [((address, config), named)] = taken
     assert address == chosen.address
     assert replace(config, deployment="") == adapter.ComfyConfig(
@@ -53,7 +53,7 @@ async def test_workers_of_two_deployments_tell_each_other_apart(
     for data in ("one", "other", "one"):
         told = settings(tmp_path / data, "comfyui=http://127.0.0.1:8101")
         [chosen] = engines_of_worker(told)
-        engine_of(chosen, told, "w", lambda info: None, None)
+        engine_of(chosen, told, "w", lambda info: None, None, work=tmp_path)
     assert taken[0] == taken[2] != taken[1] != ""
 
 

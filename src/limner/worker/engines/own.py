@@ -45,11 +45,15 @@ KEPT_VARIABLES = (
 KEPT_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "PYTHON", "VIRTUAL_ENV")
 
 
-def engine_command(models: Sequence[Path]) -> list[str]:
-    """How the real engine process is started; the socket's number is appended."""
-    command = [sys.executable, "-m", "limner.processes.engine"]
+def engine_command(models: Sequence[Path], *, custom_nodes: Sequence[Path] = (), work: Path | None = None) -> list[str]:
+    """How the real engine process is started; the socket's number is appended. `work`: a folder for custom nodes."""
+    command = [sys.executable, "-m", "limner.processes.engine", "--cache", cache]
     for folder in models:
         command += ["--models", str(folder)]
+    for folder in custom_nodes:
+        command += ["--custom-nodes", str(folder)]
+    if custom_nodes and work is not None:
+        command += ["--work", str(work)]
     return command
 
 

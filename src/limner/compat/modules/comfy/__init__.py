@@ -1,0 +1,1 @@
+"""ComfyUI's own package, as far as packs use it."""

@@ -1,0 +1,1 @@
+"""Graphs, blockers and what a node may know of the run it is in."""
