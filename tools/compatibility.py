@@ -1,4 +1,4 @@
-"""Writes the tables of docs/compatibility.md: how far Limner's samplers and schedules are from what was recorded.
+"""Writes the tables of docs/compatibility.md: samplers and schedules against what was recorded, nodes and families.
 
     python -m tools.compatibility --write
 
@@ -8,19 +8,26 @@ Without --write it shows them. Run it from the root of the repository.
 from __future__ import annotations
 
 import argparse
+import gzip
 import inspect
+import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.unit.diffusion.recorded import LEVELS, SAMPLED, SCHEDULED, passed, walk
 
 from limner.diffusion.samplers import SAMPLERS, Sampler
 from limner.diffusion.schedules import SCHEDULES
+from limner.graph.spec import NodeType
+from limner.models.family import known
+from limner.nodes import library as nodes
 
 PAGE = Path(__file__).parents[1] / "docs/compatibility.md"
+RECORDED_NODES = Path(__file__).parents[1] / "tests/data/comfyui_object_info.json.gz"
 ALLOWED = 1e-4
 
 
@@ -53,7 +60,12 @@ def bound(error: float) -> str:
 
 
 def tables() -> dict[str, str]:
-    return {"samplers": "\n".join(_samplers()), "schedulers": "\n".join(_schedules())}
+    return {
+        "samplers": "\n".join(_samplers()),
+        "schedulers": "\n".join(_schedules()),
+        "families": "\n".join(_families()),
+        "nodes": "\n".join(_nodes()),
+    }
 
 
 def written(page: str) -> dict[str, str]:
@@ -77,6 +89,38 @@ def _schedules() -> Iterator[str]:
     for name, error in schedule_errors().items():
         state = "as recorded" if error < ALLOWED else "differs"
         yield f"| `{name}` | {state} | {bound(error)} | {_first_line(SCHEDULES[name])} |"
+
+
+def _families() -> Iterator[str]:
+    yield "| Family | Latents | What it is |"
+    yield "|---|---|---|"
+    for family in sorted(known(), key=lambda each: each.title):
+        latents = family.latents
+        yield f"| {family.title} | {latents.channels} channels, 1/{latents.stride} | {_first_line(type(family))} |"
+
+
+def _nodes() -> Iterator[str]:
+    library, recorded = nodes.load(), recorded_nodes()
+    yield f"{len(library)} classes; of the {len(recorded)} recorded ones {len(library.keys() & recorded.keys())}."
+    yield ""
+    yield "| Class | From | State | What it does |"
+    yield "|---|---|---|---|"
+    for name in sorted(library.keys() | recorded.keys(), key=lambda each: (_module(library, recorded, each), each)):
+        known_here = library.get(name)
+        state = "as recorded" if name in recorded else "newer"
+        told = (known_here.spec.description.split("\n")[0].replace("|", "\\|")) if known_here else ""
+        yield f"| `{name}` | {_module(library, recorded, name)} | {state if known_here else 'not there'} | {told} |"
+
+
+def _module(library: Mapping[str, NodeType], recorded: Mapping[str, Any], name: str) -> str:
+    module = recorded[name]["python_module"] if name in recorded else library[name].spec.python_module
+    return str(module).removeprefix("comfy_extras.nodes_")
+
+
+def recorded_nodes() -> dict[str, Any]:
+    """The recorded server's /object_info, without nodes that call paid services."""
+    found: dict[str, Any] = json.loads(gzip.decompress(RECORDED_NODES.read_bytes()))
+    return found
 
 
 def _noise(sampler: Sampler) -> str:

@@ -17,7 +17,8 @@ MAX_BITS = 4096
 
 HOW_TO_EXPORT = (
     "This is the editor's save format, which only the editor can read. "
-    "Export the workflow in the API format instead: Workflow > Export (API) in the editor's menu."
+    "Export the workflow in the API format instead: Workflow > Export (API) in the editor's menu. "
+    "`limner convert` makes it from the saved file, too."
 )
 
 
