@@ -44,7 +44,7 @@ def save_lora(
 ) -> Path:
     """A LoRA for the modules of these names, whose weights have these shapes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for name, shape in shapes.items():
         up, down = low_rank(shape, rank, seed)
         weights |= {f"{name}{ENDS[style][0]}": up, f"{name}{ENDS[style][1]}": down}

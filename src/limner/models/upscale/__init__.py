@@ -1,0 +1,1 @@
+"""Networks that make pictures larger or cleaner, in every architecture that spandrel knows."""
