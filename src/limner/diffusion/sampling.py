@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limner.diffusion import noise
+from limner.diffusion.conditioning import fit_batch
 from limner.diffusion.denoiser import Denoiser, Guided, Prediction
+from limner.diffusion.noise import Between, Bridge, initial, stream
 from limner.diffusion.path import Path
 from limner.diffusion.samplers import OnStep, Sampler, ignore
 
@@ -19,44 +19,45 @@ from limner.diffusion.samplers import OnStep, Sampler, ignore
 class Walk:
     """What a walk needs to know. sigmas: falling; fewer than two leave the latent as it is. seed: 0..2**64 - 1.
 
-    places: see `noise.initial`. mask: 1 where to paint, 0 what to keep; any size, fitted to the latent. add_noise: off
-    where the latent still has the noise of sigmas[0].
+    noise: that of the start, of the latent's shape; zeros where the latent still has the noise of sigmas[0]; None where
+    it is to be drawn from the seed. mask: 1 where to paint, 0 what to keep; any size, fitted to the latent. mask_at:
+    what the mask, so fitted, is at a level: (sigma, mask) to a mask.
     """
 
     prediction: Prediction
     sampler: Sampler
     sigmas: Tensor
     seed: int
-    places: Sequence[int] | None = None
+    noise: Tensor | None = None
     mask: Tensor | None = None
-    add_noise: bool = True
+    mask_at: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def run(self, denoise: Denoiser | Guided, latent: Tensor, *, on_step: OnStep = ignore) -> Tensor:
-        """The latent after the walk. latent: (B, C, h, w) float32 in the network's units; zeros for a new picture."""
+        """The latent after the walk. latent: (B, C, ...) float32 in the network's units; zeros for a new picture."""
         if len(self.sigmas) < 2:
             return latent
         path, sigmas = self.prediction.path, self.sampler.passed(self.sigmas.to(latent.device))
-        first = noise.initial(self.seed, latent, self.places) if self.add_noise else torch.zeros_like(latent)
+        first = initial(self.seed, latent) if self.noise is None else self.noise.to(latent)
         if self.mask is not None:
-            fill = noise.initial((self.seed + 1) % 2**64, latent) if self.sampler.own_fill else first
-            denoise = Keeping(denoise, path, latent, fill, fit_mask(self.mask, latent))
+            fill = initial((self.seed + 1) % 2**64, latent) if self.sampler.own_fill else first
+            denoise = Keeping(denoise, path, latent, fill, fit_mask(self.mask, latent), self.mask_at)
         start = self.prediction.start(first, latent, sigmas[0])
         x = self.sampler(
             denoise,
             start,
             sigmas,
             path=path,
-            draw=noise.stream(self.seed, start),
+            draw=stream(self.seed, start),
             between=self._bridge(start) if self.sampler.takes("between") else None,
             at=self.prediction.levels.at,
             on_step=on_step,
         )
         return self.prediction.end(x, sigmas[-1])
 
-    def _bridge(self, x: Tensor) -> noise.Between:
+    def _bridge(self, x: Tensor) -> Between:
         levels = self.sigmas[self.sigmas > 0]
         like = x if self.sampler.on_device else x.cpu()
-        bridge = noise.Bridge(seed=self.seed, like=like, low=float(levels.min()), high=float(levels.max()))
+        bridge = Bridge(seed=self.seed, like=like, low=float(levels.min()), high=float(levels.max()))
         return lambda now, then: bridge(now, then).to(x.device)
 
 
@@ -69,25 +70,40 @@ class Keeping:
     latent: Tensor
     fill: Tensor
     mask: Tensor
+    mask_at: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self._kept(self.denoise(self._covered(x, sigma), sigma))
+        mask = self._mask(sigma)
+        return self._kept(self.denoise(self._covered(x, sigma, mask), sigma), mask)
 
     def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        guided, unguided = self.denoise.both(self._covered(x, sigma), sigma)  # type: ignore[union-attr]
-        return self._kept(guided), unguided
+        mask = self._mask(sigma)
+        guided, unguided = self.denoise.both(self._covered(x, sigma, mask), sigma)  # type: ignore[union-attr]
+        return self._kept(guided, mask), unguided
 
-    def _covered(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return x * self.mask + self.path.noised(self.latent, self.fill, sigma) * (1 - self.mask)
+    def _mask(self, sigma: Tensor) -> Tensor:
+        return self.mask if self.mask_at is None else self.mask_at(sigma, self.mask)
 
-    def _kept(self, clean: Tensor) -> Tensor:
-        return clean * self.mask + self.latent * (1 - self.mask)
+    def _covered(self, x: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:
+        return x * mask + self.path.noised(self.latent, self.fill, sigma) * (1 - mask)
+
+    def _kept(self, clean: Tensor, mask: Tensor) -> Tensor:
+        return clean * mask + self.latent * (1 - mask)
 
 
 def fit_mask(mask: Tensor, latent: Tensor) -> Tensor:
-    """A mask (H, W), (B, H, W) or (B, 1, H, W) in the size of the latent: (B or 1, 1, h, w), same device and dtype."""
-    mask = mask.reshape(-1, 1, *mask.shape[-2:]).to(latent)
-    mask = F.interpolate(mask, size=latent.shape[-2:], mode="bilinear")
-    if len(mask) in (1, len(latent)):
-        return mask
-    return torch.cat([mask] * -(-len(latent) // len(mask)))[: len(latent)]
+    """A mask in the size of the latent, same device and dtype: (B or 1, 1, ...) for a latent (B, C, ...).
+
+    mask: (H, W), (B, H, W) or (B, 1, H, W); for a latent with frames the B are its frames, unless it is
+    (B, 1, frames, H, W); for sound (L,), (B, L) or (B, 1, L).
+    """
+    edges = latent.shape[2:]
+    if len(edges) == 3 and mask.ndim < 5:
+        mask = mask.reshape(1, 1, -1, *mask.shape[-2:])
+    else:
+        mask = mask.reshape(-1, 1, *mask.shape[-len(edges) :])
+    mask = F.interpolate(mask.to(latent), size=edges, mode=SMOOTH[len(edges)])
+    return mask if len(mask) == 1 else fit_batch(mask, len(latent))
+
+
+SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}

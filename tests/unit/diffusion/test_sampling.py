@@ -5,7 +5,7 @@ from torch import Tensor
 from limner.diffusion import noise
 from limner.diffusion.denoiser import Prediction
 from limner.diffusion.samplers import SAMPLERS
-from limner.diffusion.sampling import Walk
+from limner.diffusion.sampling import Walk, fit_mask
 from limner.diffusion.schedules import section, sigmas
 from tests.unit.diffusion.pictures import Normal
 from tests.unit.diffusion.recorded import PREDICTIONS
@@ -24,7 +24,7 @@ def test_two_walks_of_half_the_steps_are_one_of_all(prediction: Prediction, name
     """The first hands its noise on, the second adds none, as two KSampler (Advanced) do."""
     levels, pictures = sigmas("normal", prediction.levels, 10), Normal(LATENT, 0.7, prediction.path)
     first = walk(prediction, section(levels, 0, 4, leftover=True), name).run(pictures, LATENT)
-    second = walk(prediction, section(levels, 4), name, add_noise=False).run(pictures, first)
+    second = walk(prediction, section(levels, 4), name, noise=torch.zeros_like(LATENT)).run(pictures, first)
     assert torch.allclose(second, walk(prediction, levels, name).run(pictures, LATENT), atol=1e-5)
 
 
@@ -51,7 +51,8 @@ def test_items_that_share_a_draw_of_noise_come_out_the_same(prediction: Predicti
         seen.append(x)
         return pictures(x, sigma)
 
-    walk(prediction, levels, name, places=[3, 3]).run(denoise, torch.zeros_like(LATENT))
+    shared = noise.initial(9, LATENT, [3, 3])
+    walk(prediction, levels, name, noise=shared).run(denoise, torch.zeros_like(LATENT))
     assert torch.equal(seen[0][0], seen[0][1])
 
 
@@ -69,3 +70,40 @@ def test_what_the_mask_keeps_lies_under_the_noise_of_its_level(prediction: Predi
     fill = noise.initial(seed, LATENT)
     assert len(asked) == 4
     assert all(torch.allclose(x, prediction.path.noised(LATENT, fill, sigma), atol=1e-5) for x, sigma in asked)
+
+
+def test_a_mask_may_change_from_level_to_level() -> None:
+    """It keeps everything until half-way, and nothing from there on."""
+    prediction = PREDICTIONS["sd15_eps"]
+    levels, asked = sigmas("normal", prediction.levels, 4), []
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        asked.append((x, sigma))
+        return x * 0 + 7
+
+    def late(sigma: Tensor, mask: Tensor) -> Tensor:
+        return mask * (sigma < levels[1])
+
+    end = walk(prediction, levels, mask=torch.ones(8, 8), mask_at=late).run(denoise, LATENT)
+    fill = noise.initial(9, LATENT)
+    kept = [torch.allclose(x, prediction.path.noised(LATENT, fill, sigma), atol=1e-4) for x, sigma in asked]
+    assert kept == [True, True, False, False]
+    assert torch.allclose(end, torch.full_like(end, 7.0))
+
+
+@pytest.mark.parametrize(
+    ("latent", "mask", "fitted"),
+    [
+        ((2, 4, 8, 8), (5, 16, 16), (2, 1, 8, 8)),
+        ((2, 4, 8, 8), (1, 16, 9), (1, 1, 8, 8)),
+        ((1, 16, 3, 8, 8), (9, 64, 64), (1, 1, 3, 8, 8)),
+        ((2, 16, 3, 8, 8), (2, 1, 1, 16, 16), (2, 1, 3, 8, 8)),
+        ((2, 64, 12), (24,), (1, 1, 12)),
+    ],
+)
+def test_masks_are_fitted_to_pictures_video_and_sound(
+    latent: tuple[int, ...], mask: tuple[int, ...], fitted: tuple[int, ...]
+) -> None:
+    made = fit_mask(torch.full(mask, 0.25), torch.zeros(latent))
+    assert made.shape == fitted
+    assert torch.allclose(made, torch.full(fitted, 0.25))

@@ -1,0 +1,1 @@
+"""Nodes that change conditioning: where it counts, how much, and when."""

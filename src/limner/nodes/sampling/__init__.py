@@ -1,0 +1,1 @@
+"""Nodes that make latents out of noise: samplers whole and in parts."""
