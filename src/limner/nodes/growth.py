@@ -12,9 +12,19 @@ DARKEST = float("-inf")
 def dilated(planes: Tensor, size: int) -> Tensor:
     """Each pixel becomes the brightest of a square of `size` pixels around it.
 
-    Of a square with an even edge the larger half lies left of and above the pixel.
+    Of a square with an even edge the larger half lies right of and below the pixel, and the other way round where it
+    becomes the darkest: so nothing moves when one follows the other.
     """
-    before, after = size // 2, size - size // 2 - 1
+    return _brightest(planes, before=size - size // 2 - 1, after=size // 2)
+
+
+def eroded(planes: Tensor, size: int) -> Tensor:
+    """Each pixel becomes the darkest of the square around it."""
+    return -_brightest(-planes, before=size // 2, after=size - size // 2 - 1)
+
+
+def _brightest(planes: Tensor, *, before: int, after: int) -> Tensor:
+    """The maximum over squares that begin so many pixels before each pixel and end so many after it."""
     # the maximum over a square is one over rows and one over columns; what lies farther than the edge needs no look
     for direction in (-1, -2):
         far = planes.shape[direction] - 1
@@ -22,11 +32,6 @@ def dilated(planes: Tensor, size: int) -> Tensor:
         margin = (low, high) if direction == -1 else (0, 0, low, high)
         planes = _running_maximum(F.pad(planes, margin, value=DARKEST), low + high + 1, direction)
     return planes
-
-
-def eroded(planes: Tensor, size: int) -> Tensor:
-    """Each pixel becomes the darkest of the square around it."""
-    return -dilated(-planes, size)
 
 
 def dilated_in_diamonds(planes: Tensor, steps: int) -> Tensor:

@@ -59,11 +59,11 @@ def rebatch_images(
     *,
     images: Annotated[list[Tensor], Socket("IMAGE")],
     batch_size: Annotated[list[int], Int(1, 4096, default=1)],
-) -> tuple[list[Tensor]]:
+) -> list[Tensor]:
     """Makes batches of another number of pictures out of one or several batches; the last may have fewer."""
     singles = [item for number, batch in enumerate(images) for item in pictures(batch, f"images[{number}]")]
     size = batch_size[0]
-    return ([_stacked(singles[start : start + size]) for start in range(0, len(singles), size)],)
+    return [_stacked(singles[start : start + size]) for start in range(0, len(singles), size)]
 
 
 def _stacked(singles: list[Tensor]) -> Tensor:

@@ -16,6 +16,9 @@ MORPHOLOGY = "comfy_extras.nodes_morphology"
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601: what red, green and blue add to the brightness."""
 
+TO_BLUE, TO_RED = 0.564, 0.713
+"""What differences to the brightness are multiplied with, to lie in -0.5..0.5."""
+
 
 @node("ImageInvert", display_name="Invert Image", category="image")
 def invert_image(*, image: Image) -> Image:
@@ -50,7 +53,7 @@ def rgb_to_yuv(*, image: Image) -> tuple[Image, Image, Image]:
     """
     red, green, blue = (channel[..., None] for channel in coloured(image)[..., :3].unbind(-1))
     brightness = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
-    parts = (brightness, (blue - brightness) * 0.564 + 0.5, (red - brightness) * 0.713 + 0.5)
+    parts = (brightness, (blue - brightness) * TO_BLUE + 0.5, (red - brightness) * TO_RED + 0.5)
     y, u, v = (part.expand(*part.shape[:-1], 3) for part in parts)
     return y, u, v
 
@@ -60,8 +63,9 @@ def yuv_to_rgb(*, Y: Image, U: Image, V: Image) -> Image:  # noqa: N803 - record
     """Puts pictures together from their brightness (Y) and their colour differences (U and V). BT.601, full range."""
     brightness = _grey(Y, "Y", like=Y)
     blue, red = _grey(U, "U", like=Y) - 0.5, _grey(V, "V", like=Y) - 0.5
-    parts = (brightness + 1.403 * red, brightness - 0.714 * red - 0.344 * blue, brightness + 1.773 * blue)
-    return torch.stack(parts, dim=-1).clamp(0, 1)
+    parts = brightness + red / TO_RED, brightness + blue / TO_BLUE
+    green = (brightness - LUMA[0] * parts[0] - LUMA[2] * parts[1]) / LUMA[1]
+    return torch.stack((parts[0], green, parts[1]), dim=-1).clamp(0, 1)
 
 
 def _grey(image: Image, name: str, *, like: Image) -> torch.Tensor:

@@ -83,7 +83,7 @@ def rebatch_latents(
     *,
     latents: Annotated[list[Latent], Socket("LATENT")],
     batch_size: Annotated[list[int], Int(1, 4096, default=1)],
-) -> tuple[list[Latent]]:
+) -> list[Latent]:
     """Makes batches of another number of latents out of one or several; each keeps its own noise and mask.
 
     A batch ends early where latents of another size follow.
@@ -91,7 +91,7 @@ def rebatch_latents(
     items: list[Item] = []
     for latent in latents:
         items += items_of(latent, first_place=len(items))
-    return ([joined(group) for group in _grouped(items, batch_size[0])],)
+    return [joined(group) for group in _grouped(items, batch_size[0])]
 
 
 def _grouped(items: list[Item], size: int) -> list[list[Item]]:
