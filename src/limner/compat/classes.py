@@ -72,7 +72,7 @@ class ClassNode(NodeType):
     def fingerprint(self, inputs: Mapping[str, Any], ctx: Any) -> Any:
         """IS_CHANGED, with those of the inputs that it takes."""
         offered = {**self._hidden_values(ctx), **inputs}
-        return self.node_class.IS_CHANGED(**_taken(self.node_class.IS_CHANGED, offered))
+        return self.node_class.IS_CHANGED(**taken(self.node_class.IS_CHANGED, offered))
 
     def check(self, inputs: Mapping[str, Any], types: Mapping[str, Any]) -> Any:
         given = dict(inputs)
@@ -169,7 +169,7 @@ def validator_of(function: Callable[..., Any] | None) -> ValidatorSpec | None:
     )
 
 
-def _taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+def taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters
     if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         return dict(offered)

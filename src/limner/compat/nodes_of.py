@@ -41,7 +41,7 @@ def read(module: ModuleType, pack: Pack, python_module: str, core: Collection[st
 
 def _kind(name: str, node_class: Any, module: str, title: Any, folders: Folders) -> NodeType:
     if is_schema_class(node_class):
-        return SchemaNode.of(name, node_class, module=module, display_name=title, folders=folders)
+        return SchemaNode.of(name, node_class, module=module, folders=folders)
     return ClassNode.of(
         name, node_class, module=module, display_name=str(title) if title is not None else None, folders=folders
     )

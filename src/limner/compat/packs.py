@@ -75,7 +75,7 @@ def _load_one(found: Found, core: Collection[str], folders: Folders) -> Pack:
     if module is None:
         _forget(found.module)
         return pack
-    _, pack.fault = _guarded(lambda: nodes_of.read(module, pack, found.module, core, folders))
+    _, pack.fault = _guarded(lambda: nodes_of.read(module, pack, f"{PACKAGE}.{found.name}", core, folders))
     if not pack.fault:
         pack.web = web_folders(module, found)
     return pack

@@ -90,10 +90,8 @@ def _empty(folder: Path) -> None:
 def _offer(folder: Path, reference: str, path: Path) -> None:
     """Puts an input file where packs look for it by its name. One of another kind (`a.png [output]`) is not there."""
     target = folder / reference.removesuffix(" [input]")
-    if (
-        (reference.endswith("]")
-        and not reference.endswith(" [input]"))
-        or not target.resolve().is_relative_to(folder.resolve())
+    if (reference.endswith("]") and not reference.endswith(" [input]")) or not target.resolve().is_relative_to(
+        folder.resolve()
     ):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,7 @@ def _offer(folder: Path, reference: str, path: Path) -> None:
 def table_of(models: ModelFolders) -> dict[str, tuple[list[str], set[str]]]:
     table = getattr(models, "table", None)
     if table is not None:
-        return table
+        return dict(table)
     from limner.models.files import FOLDERS, SUFFIXES
 
     return {kind: ([str(path) for path in models._places(kind)], set(SUFFIXES)) for kind in FOLDERS}

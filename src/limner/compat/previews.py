@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image as Pictures
 
+from limner.nodes.pictures import to_bytes
+
 LARGEST_PX = 512
 QUALITY = 95
 
@@ -24,3 +26,11 @@ def encoded(preview: Any) -> tuple[str, bytes]:
         return "image/png", buffer.getvalue()
     picture.convert("RGB").save(buffer, format="JPEG", quality=QUALITY)
     return "image/jpeg", buffer.getvalue()
+
+
+def as_picture(given: Any) -> Pictures.Image:
+    """One of Pillow's pictures; of a tensor (H, W, C) or (B, H, W, C) in 0..1 the (first) picture."""
+    if isinstance(given, Pictures.Image):
+        return given
+    first = given[0] if given.ndim == 4 else given
+    return Pictures.fromarray(to_bytes(first[None])[0].squeeze())

@@ -131,8 +131,8 @@ def get_full_path(folder_name: str, filename: str) -> str | None:
     if folder_name not in folder_names_and_paths:
         return None
     for folder in folder_names_and_paths[folder_name][0]:
-        path = os.path.join(folder, os.path.relpath(os.path.join("/", str(filename)), "/"))  # noqa: PTH118
-        if os.path.isfile(path):  # noqa: PTH113
+        path = os.path.join(folder, os.path.relpath(os.path.join("/", str(filename)), "/"))
+        if os.path.isfile(path):
             return path
     return None
 
@@ -157,9 +157,9 @@ def recursive_search(
             folders.clear()
             continue
         seen.add(real)
-        changed[parent] = os.path.getmtime(parent)  # noqa: PTH204
+        changed[parent] = os.path.getmtime(parent)
         folders[:] = [each for each in folders if each not in (excluded_dir_names or ())]
-        files += [os.path.relpath(os.path.join(parent, name), directory) for name in names]  # noqa: PTH118
+        files += [os.path.relpath(os.path.join(parent, name), directory) for name in names]
     return files, changed
 
 
@@ -203,11 +203,11 @@ def get_annotated_filepath(name: str, default_dir: str | None = None) -> str:
         except LimnerError:  # none of the job's own: it may be one that a node has just written
             pass
     plain, folder = annotated_filepath(name)
-    return os.path.join(folder or default_dir or input_directory, plain)  # noqa: PTH118
+    return os.path.join(folder or default_dir or input_directory, plain)
 
 
 def exists_annotated_filepath(name: str) -> bool:
-    return os.path.exists(get_annotated_filepath(name))  # noqa: PTH110
+    return os.path.exists(get_annotated_filepath(name))
 
 
 def get_save_image_path(
@@ -220,11 +220,11 @@ def get_save_image_path(
     """
     filename_prefix = fill_tokens(filename_prefix, width=image_width, height=image_height, now=time.localtime())
     subfolder, filename = os.path.split(os.path.normpath(filename_prefix))
-    root = os.path.abspath(output_dir)  # noqa: PTH100
-    folder = os.path.join(root, subfolder)  # noqa: PTH118
-    if os.path.commonpath((root, os.path.abspath(folder))) != root:  # noqa: PTH100
+    root = os.path.abspath(output_dir)
+    folder = os.path.join(root, subfolder)
+    if os.path.commonpath((root, os.path.abspath(folder))) != root:
         raise Exception(f"filename_prefix {filename_prefix!r} leaves the folder {output_dir}")  # noqa: TRY002
-    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    os.makedirs(folder, exist_ok=True)
     return folder, filename, 1 + _largest(os.listdir(folder), filename), subfolder, filename_prefix
 
 

@@ -126,7 +126,7 @@ class ComfyNodeABC(ABC):
 
     @classmethod
     @abstractmethod
-    def INPUT_TYPES(cls) -> InputTypeDict:  # noqa: N802 - ComfyUI's name
+    def INPUT_TYPES(cls) -> InputTypeDict:
         """The inputs."""
         return {"required": {}}
 

@@ -1,0 +1,1 @@
+"""What the schema style of nodes declares: inputs, outputs, schemas, node classes."""

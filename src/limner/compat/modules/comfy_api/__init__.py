@@ -1,0 +1,1 @@
+"""The interface for nodes in the schema style, by its versions."""
