@@ -1,23 +1,51 @@
-"""Textual inversion: learned rows that stand in a prompt as `embedding:NAME`."""
+"""Textual inversion: learned rows that stand in a prompt as `embedding:NAME`. Gal et al. 2022, arXiv:2208.01618."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from limner.models.checkpoint import read_header
+from limner.engine.context import NoRun, current
+from limner.models.checkpoint import Header, read_header
 from limner.models.files import ModelFolders
 
 log = logging.getLogger(__name__)
 
-FindEmbedding = Callable[[str], Tensor | None]
-"""A name to its rows, (places, width); None where there is no such file."""
-
 MARK = re.compile(r"(?:^|(?<=[ \n]))embedding:(\S*)")
+
+INSIDE = ("string_to_param.*", "string_to_param", "emb_params", "*")
+"""Keys under which files for one encoder keep their rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedding:
+    """The tables of rows in one file: by encoder (`clip_l`, `clip_g`, ...), or one table under any other key.
+
+    Each table: (places, width).
+    """
+
+    name: str
+    tables: Mapping[str, Tensor]
+
+    def rows(self, encoder: str, width: int) -> Tensor | None:
+        """The rows for an encoder of this width; None, with a warning, where the file has none that fit it."""
+        table = self.tables.get(encoder, next(iter(self.tables.values())))
+        if table.shape[-1] == width:
+            return table
+        tell(
+            f"embedding:{self.name} has rows of width {table.shape[-1]}, the text encoder {encoder} takes {width}; "
+            "it is left out there"
+        )
+        return None
+
+
+FindEmbedding = Callable[[str], Embedding | None]
+"""A name to what its file holds; None where there is no such file."""
 
 
 def split_embeddings(text: str) -> Iterator[tuple[str, str]]:
@@ -31,17 +59,43 @@ def split_embeddings(text: str) -> Iterator[tuple[str, str]]:
     yield "text", text[end:]
 
 
-def read_embedding(folders: ModelFolders, name: str) -> Tensor | None:
-    """The rows in `embeddings/NAME.safetensors`; None where there is none. Raises ModelFileError for a bad file."""
-    from safetensors.torch import load_file
+def read_embedding(folders: ModelFolders, name: str) -> Embedding | None:
+    """The rows in `embeddings/NAME.safetensors`; None, with a warning, where there is none.
 
+    Raises ModelFileError for a file that is damaged, pickled, or no embedding.
+    """
     files = folders.files("embeddings")
     path = next((files[each] for each in files if name in (each, str(PurePosixPath(each).with_suffix("")))), None)
     if path is None:
-        log.warning("the prompt names embedding:%s, and there is no such file; it is left out", name)
+        tell(f"the prompt names embedding:{name}, and there is no such file; it is left out")
         return None
+    return Embedding(name=name, tables=_tables(path))
+
+
+def tell(text: str) -> None:
+    """Warns in the log, and at the node that is running, if any."""
+    log.warning("%s", text)
+    try:
+        current().warn(text)
+    except NoRun:
+        return
+
+
+def _tables(path: Path) -> dict[str, Tensor]:
+    from limner.models.build import read_weights
+
     header = read_header(path)
-    tables: list[Tensor] = [tensor for tensor in load_file(path).values() if tensor.ndim in (1, 2)]
-    if len(tables) != 1:
-        raise header.fault("an embedding holds one table of rows")
-    return tables[0].reshape(-1, tables[0].shape[-1])
+    weights = read_weights(header)
+    known = next((key for key in INSIDE if key in weights), None)
+    if known is not None:
+        weights = {known: weights[known]}
+    tables = {key: _table(header, weight) for key, weight in weights.items() if weight.ndim in (1, 2)}
+    if not tables:
+        raise header.fault("an embedding holds a table of rows (places, width), and this file has none")
+    return tables
+
+
+def _table(header: Header, rows: Tensor) -> Tensor:
+    if not rows.is_floating_point() or not rows.shape[-1]:
+        raise header.fault(f"an embedding holds rows of decimal numbers, and this file has {rows.dtype}")
+    return rows.reshape(-1, rows.shape[-1]).float()

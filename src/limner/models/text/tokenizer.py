@@ -49,7 +49,7 @@ class ClipTokenizer:
 
     def _merge(self, word: str) -> list[str]:
         """The word's letters, joined pair by pair, the commonest pair first."""
-        pieces = [self._letters[byte] for byte in word.encode()]
+        pieces = [self._letters[byte] for byte in word.encode(errors="replace")]  # half a surrogate pair becomes "?"
         pieces[-1] += "</w>"
         while len(pieces) > 1:
             best = min(set(pairwise(pieces)), key=lambda pair: self._ranks.get(pair, MERGES))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 EMPHASIS = 1.1
-OPEN, CLOSE = "\ue000", "\ue001"
-"""What escaped brackets are while brackets are looked for: two characters of private use."""
 
 
 def weighted_pieces(prompt: str) -> list[tuple[str, float]]:
@@ -14,27 +12,36 @@ def weighted_pieces(prompt: str) -> list[tuple[str, float]]:
 
     `(x)` multiplies the weight around it by 1.1, `(x:w)` sets it to w. Where brackets do not match, the rest is text.
     """
-    text = prompt.replace("\\(", OPEN).replace("\\)", CLOSE)
-    ends = _matches(text)
+    ends = _matches(prompt)
     pieces: list[tuple[str, float]] = []
-    waiting = [(0, len(text), 1.0)]  # stretches of the text still to be read, the next one last
+    waiting = [(0, len(prompt), 1.0)]  # stretches of the text still to be read, the next one last
     while waiting:
         start, end, weight = waiting.pop()
         bracket = next((place for place in range(start, end) if place in ends), None)
         plain_end = end if bracket is None else bracket
         if plain_end > start:
-            pieces.append((text[start:plain_end].replace(OPEN, "(").replace(CLOSE, ")"), weight))
+            pieces.append((unescaped(prompt[start:plain_end]), weight))
         if bracket is not None:
             waiting.append((ends[bracket] + 1, end, weight))
-            waiting.append(_inside(text, bracket + 1, ends[bracket], weight))
+            waiting.append(_inside(prompt, bracket + 1, ends[bracket], weight))
     return pieces
 
 
+def unescaped(text: str) -> str:
+    """The text as it is meant to be read: `\\(` is a bracket."""
+    return text.replace("\\(", "(").replace("\\)", ")")
+
+
 def _matches(text: str) -> dict[int, int]:
-    """Where each bracket that opens is closed; none from the first bracket on that has no partner."""
+    """Where each bracket that opens is closed; none from the first bracket on that has no partner.
+
+    A bracket behind a backslash is a letter like any other.
+    """
     ends: dict[int, int] = {}
     opened: list[int] = []
     for place, letter in enumerate(text):
+        if place and text[place - 1] == "\\":
+            continue
         if letter == "(":
             opened.append(place)
         elif letter == ")" and opened:
