@@ -69,7 +69,7 @@ class RunContext:
 
     __slots__ = (
         "_run", "check", "dynprompt", "extra_pnginfo", "files", "graph_prefix", "list_index", "node", "on_event",
-        "on_step", "on_warning", "prompt", "prompt_id", "services", "tenant", "tokens",
+        "on_step", "on_warning", "prompt", "prompt_id", "services", "tenant",
     )  # fmt: skip
 
     def __init__(
@@ -82,16 +82,13 @@ class RunContext:
         extra_pnginfo: dict[str, Any] | None,
         files: Files,
         services: Mapping[type, Any] | None = None,
-        tokens: Mapping[str, str] | None = None,
         previews: bool = False,
         on_step: OnStep | None = None,
         on_warning: Callable[[str], None] | None = None,
         on_event: Callable[[Event], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`tokens`: AUTH_TOKEN_COMFY_ORG and API_KEY_COMFY_ORG, where the caller gave them.
-
-        `on_event` hears all that nodes tell, but for steps and warnings where these have a listener of their own.
+        """`on_event` hears all that nodes tell, but for steps and warnings where these have a listener of their own.
         `check` raises Interrupted once the run was asked to stop; the executor sets both.
         """
         self.prompt_id = prompt_id
@@ -104,7 +101,6 @@ class RunContext:
         self.extra_pnginfo = extra_pnginfo
         self.files = files
         self.services: Mapping[type, Any] = services or {}
-        self.tokens: Mapping[str, str] = tokens or {}
         self.on_step = on_step
         self.on_warning = on_warning
         self.on_event = on_event

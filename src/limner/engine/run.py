@@ -11,6 +11,7 @@ from typing import Any
 from limner.engine.agenda import Agenda
 from limner.engine.blocker import ExecutionBlocker, first_blocker
 from limner.engine.cache import Cached, OutputCache
+from limner.engine.checks import Verdict, check
 from limner.engine.context import RunContext, calling
 from limner.engine.ends import CYCLE, End, failed, meta_of, now_ms
 from limner.engine.events import (
@@ -25,6 +26,7 @@ from limner.engine.events import (
     RunResult,
     RunStarted,
     RunSucceeded,
+    Warned,
 )
 from limner.engine.expansion import Expanded, links_of, read_graphs, ref_of, resolved, shown_within
 from limner.engine.failure import Failure, check_shown
@@ -93,6 +95,12 @@ class Run:
 
     def go(self, outputs: Sequence[str]) -> RunResult:
         self.emit(RunStarted(timestamp_ms=now_ms()))
+        verdict = check(self.nodes, outputs, self.tools.library, self.wiring, self.ask)
+        if verdict.node_errors and not verdict.outputs:
+            return self.refused(verdict)
+        for node_id, text in verdict.warnings().items():
+            self.emit(Warned(node=self.ref(node_id), text=text))
+        outputs = verdict.outputs
         cached = self.look_up()
         self.emit(NodesCached(nodes=tuple(cached), timestamp_ms=now_ms()))
         self.values.pin(cached)
@@ -158,6 +166,13 @@ class Run:
             raise
         except BaseException:  # as in ComfyUI: a node that cannot tell is never answered from the cache
             return math.nan
+
+    def ask(self, node: Node, kind: NodeType, inputs: dict[str, Any], types: dict[str, Any]) -> bool | str:
+        """What the class's own code says of a node's inputs."""
+        with calling(self.ctx.at(self.ref(node.id))):
+            given = kind.check(inputs, types)
+            told: bool | str = self.beside.value(given) if inspect.isawaitable(given) else given
+            return told
 
     # The agenda's questions
 
@@ -410,7 +425,6 @@ class Run:
                     node_id=node.id,
                     dynprompt=self.ctx.dynprompt,
                     extra_pnginfo=self.ctx.extra_pnginfo,
-                    tokens=self.ctx.tokens,
                 )
             ]
 
@@ -443,6 +457,13 @@ class Run:
         return RunInterrupted(
             node=self.ref(node.id), node_type=node.class_type, executed=tuple(self.executed), timestamp_ms=now_ms()
         )
+
+    def refused(self, verdict: Verdict) -> RunResult:
+        """No output may run, by what nodes say of their own inputs."""
+        node = self.nodes[next(iter(verdict.node_errors))]
+        end = failed(self.ref(node.id), node.class_type, verdict.failure(), nodes=self.nodes, refusal=verdict.refusal())
+        self.emit(end)
+        return RunResult(end=end)
 
     def failed(self, node: Node, failure: Failure, inputs: Mapping[str, Items]) -> End:
         ref = self.ref(node.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +61,11 @@ def known_inputs(wiring: Wiring, *, whole: bool) -> dict[str, Any]:
     return {name: [value] if name in wiring.literals else (None,) for name, value in values.items()}
 
 
-def hidden_value(
-    wanted: str, *, node_id: str, dynprompt: DynamicPrompt, extra_pnginfo: Any, tokens: Mapping[str, str]
-) -> Any:
-    """What the engine fills in for a hidden input of this type; None for one that it does not know."""
+def hidden_value(wanted: str, *, node_id: str, dynprompt: DynamicPrompt, extra_pnginfo: Any) -> Any:
+    """What the engine fills in for a hidden input of this type; None for one that it does not know.
+
+    Among these are the account tokens of comfy.org's paid nodes: callers' secrets are never kept, so none come here.
+    """
     match wanted:
         case "UNIQUE_ID":
             return node_id
@@ -74,4 +75,4 @@ def hidden_value(
             return dynprompt
         case "EXTRA_PNGINFO":
             return extra_pnginfo
-    return tokens.get(wanted)
+    return None

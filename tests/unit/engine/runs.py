@@ -35,7 +35,6 @@ class Bench:
         *,
         tenant: str = "default",
         extra_pnginfo: dict[str, Any] | None = None,
-        tokens: dict[str, str] | None = None,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> RunResult:
         """Runs a workflow; without `outputs` it is validated first, and all its sound outputs are wanted."""
@@ -48,7 +47,6 @@ class Bench:
             node=NodeRef.plain(""),
             prompt=workflow,
             extra_pnginfo=extra_pnginfo,
-            tokens=tokens,
             files=self.files,
         )
         self.events = []

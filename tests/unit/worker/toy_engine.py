@@ -117,10 +117,9 @@ class NoModels:
 def load(preload: Callable[[], None]) -> Loaded:
     if "--broken" in sys.argv:
         raise RuntimeError("no libraries here")
-    cache = OutputCache()
     library = NodeLibrary.of([echo, save, read, steps, deaf, die, orphan, inside, fail])
-    executor = Executor(library, cache)
-    return Loaded(executor=executor, cache=cache, models=NoModels(), preload=preload, computing=computing)
+    executor = Executor(library, OutputCache())
+    return Loaded(executor=executor, models=NoModels(), preload=preload, computing=computing)
 
 
 def main() -> None:

@@ -64,7 +64,12 @@ class RunFrames:
                     data["node"], data["text"], snapshot=f"text {self.prompt_id} {data['node']['id']}"
                 )
             case "PackEvent":
-                yield from self._tell(data["name"], **self._for_client(data["data"], live.job))
+                everyone = data.get("everyone", False)
+                if everyone or self.client is not None:
+                    words = frames.text(data["name"], self._for_client(data["data"], live.job))
+                    yield Frame(client=None if everyone else self.client, data=words)
+            case "NodeBlocked":
+                yield from self._blocked(data)
             case "Ended":
                 yield from self._ended(data)
 
@@ -118,6 +123,21 @@ class RunFrames:
             maximum = 1
         self._set(node, "finished", maximum, maximum)
         yield from self._snapshot()
+
+    def _blocked(self, data: Mapping[str, Any]) -> Iterator[Frame]:
+        """ComfyUI tells it as an error, though the run goes on and may well succeed."""
+        yield from self._tell(
+            "execution_error",
+            prompt_id=self.prompt_id,
+            node_id=data["node"]["real"],
+            node_type=data["node_type"],
+            executed=data["executed"],
+            exception_message=f"Execution Blocked: {data['message']}",
+            exception_type="ExecutionBlocked",
+            traceback=[],
+            current_inputs=[],
+            current_outputs=[],
+        )
 
     def _ended(self, data: Mapping[str, Any]) -> Iterator[Frame]:
         """The end of the run, the queue's new length for all, and `executing` nothing."""
