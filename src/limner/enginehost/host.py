@@ -17,7 +17,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.events import (
     Event,
@@ -66,7 +65,6 @@ class Loaded:
     """All that takes long to load: nodes, models, and what they need."""
 
     executor: Executor
-    cache: OutputCache
     models: Models
     services: Mapping[type, Any] = field(default_factory=dict)
     preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
@@ -283,6 +281,6 @@ def _stumbled(error: Exception) -> RunFailed:
 def _free(loaded: Loaded, header: dict[str, Any]) -> None:
     """As ComfyUI's POST /free: dropping results implies unloading."""
     if header["free_memory"]:
-        loaded.cache.clear()
+        loaded.executor.forget()
     if header["unload_models"] or header["free_memory"]:
         loaded.models.unload()

@@ -28,14 +28,12 @@ def load(folders: ModelFolders, describer: Describer, custom: Custom | None = No
     services: dict[type, Any] = {ModelLibrary: models}
     if custom is not None:
         library = library.with_others(custom.load(library, services))
-    results = OutputCache(policy=cache)
     catalogue = nodes.catalogue(library, folders)
     if custom is not None:
         catalogue = replace(catalogue, web=custom.web, packs=tuple(pack.to_json() for pack in custom.packs))
     describer.nodes_loaded(catalogue, describe_devices(models.devices.device))
     return Loaded(
-        executor=Executor(library, results, file_mark=folders.mark),
-        cache=results,
+        executor=Executor(library, OutputCache(policy=cache), file_mark=folders.mark),
         models=models,
         services=services,
         preload=models.preload,

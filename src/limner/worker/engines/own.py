@@ -45,8 +45,17 @@ KEPT_VARIABLES = (
 KEPT_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "PYTHON", "VIRTUAL_ENV")
 
 
-def engine_command(models: Sequence[Path], *, custom_nodes: Sequence[Path] = (), work: Path | None = None) -> list[str]:
-    """How the real engine process is started; the socket's number is appended. `work`: a folder for custom nodes."""
+def engine_command(
+    models: Sequence[Path],
+    *,
+    custom_nodes: Sequence[Path] = (),
+    work: Path | None = None,
+    cache: str = "classic",
+) -> list[str]:
+    """How the real engine process is started; the socket's number is appended. `work`: a folder for custom nodes.
+
+    `cache`: which results it keeps between runs, as LIMNER_CACHE says it.
+    """
     command = [sys.executable, "-m", "limner.processes.engine", "--cache", cache]
     for folder in models:
         command += ["--models", str(folder)]
