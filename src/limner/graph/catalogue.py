@@ -59,7 +59,7 @@ class Catalogue:
             return self._info[name]
 
         def offered(each: InputSpec) -> Sequence[str] | None:
-            if each.upload is None or "remote" in each.options:  # the browser asks for those itself
+            if each.upload is None or not each.is_box or "remote" in each.options:  # the browser asks for those itself
                 return None
             return [*each.first, *offered_files(each.upload, input_files)]
 

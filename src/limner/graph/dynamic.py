@@ -38,7 +38,8 @@ def taken_type(spec: InputSpec) -> InputType:
 class OutputTypes:
     """What the outputs of a workflow's nodes give; that of a switch is the type of what it switches between.
 
-    What a foreign switch gives is left to its own server. Linear in the workflow, without recursion: each output is looked at once.
+    What a foreign switch gives is left to its own server. Linear in the workflow, without recursion: each output is
+    looked at once.
     """
 
     def __init__(self, prompt: Mapping[str, Any], specs: Mapping[str, NodeSpec]) -> None:

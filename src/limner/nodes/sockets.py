@@ -13,6 +13,7 @@ from torch import Tensor
 from limner.diffusion import conditioning, latents
 from limner.graph.types import Socket
 from limner.models import clip, model, vae
+from limner.nodes.media import audio, video
 
 Image = Annotated[Tensor, Socket("IMAGE")]
 """(B, H, W, C) float32 in 0..1."""
@@ -35,3 +36,5 @@ Integer = Annotated[int, Socket("INT")]
 Number = Annotated[float, Socket("FLOAT")]
 String = Annotated[str, Socket("STRING")]
 Boolean = Annotated[bool, Socket("BOOLEAN")]
+Audio = Annotated[audio.Audio, Socket("AUDIO")]
+Video = Annotated[video.VideoInput, Socket("VIDEO")]

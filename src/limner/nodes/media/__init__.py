@@ -1,0 +1,1 @@
+"""Sounds, videos and moving pictures: nodes that read, change and write them."""
