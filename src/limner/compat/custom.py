@@ -35,10 +35,10 @@ class Custom:
 
     @classmethod
     def begin(cls, folders: Sequence[Path], *, work: Path, models: ModelFolders) -> Custom:
-        """Finds packs and runs what they want to have run before torch is there."""
+        """Finds packs, also where extra_model_paths.yaml says, and runs what they want to have run before torch."""
         place = Place(folder=work.absolute(), models=models)
         stand_ins.install(place)
-        found = packs.find(folders)
+        found = packs.find([*folders, *models.pack_folders])
         return cls(place=place, found=found, early_faults=packs.prestart(found))
 
     def load(self, own: Mapping[str, NodeType], services: Mapping[type, Any]) -> dict[str, NodeType]:

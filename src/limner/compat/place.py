@@ -97,12 +97,3 @@ def _offer(folder: Path, reference: str, path: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         target.symlink_to(path)
-
-
-def table_of(models: ModelFolders) -> dict[str, tuple[list[str], set[str]]]:
-    table = getattr(models, "table", None)
-    if table is not None:
-        return dict(table)
-    from limner.models.files import FOLDERS, SUFFIXES
-
-    return {kind: ([str(path) for path in models._places(kind)], set(SUFFIXES)) for kind in FOLDERS}

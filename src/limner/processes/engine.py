@@ -31,7 +31,7 @@ def main() -> int:
     channel = Channel(socket.socket(fileno=arguments.fd))
     watch_parent(os.getppid())
     folders = ModelFolders(arguments.models)
-    describer = Describer(folders)
+    describer = Describer(folders, partial=bool(arguments.custom_nodes))
 
     def load() -> Loaded:
         custom = _custom(arguments, folders)

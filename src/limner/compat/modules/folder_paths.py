@@ -13,9 +13,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from limner.compat.lists import FolderList
-from limner.compat.place import here, table_of
+from limner.compat.place import here
 from limner.engine.prefixes import fill_tokens
 from limner.errors import LimnerError
+from limner.models.files import OLDER_NAMES
 
 supported_pt_extensions: set[str] = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
 
@@ -25,16 +26,15 @@ output_directory = str(here().folder / "output")
 temp_directory = str(here().folder / "temp")
 input_directory = str(here().folder / "input")
 user_directory = str(here().folder / "user")
-folder_names_and_paths: dict[str, tuple[list[str], set[str]]] = table_of(here().models)
+folder_names_and_paths: dict[str, tuple[list[str], set[str]]] = here().models.table
 filename_list_cache: dict[str, Any] = {}
 
-LEGACY = {"unet": "diffusion_models", "clip": "text_encoders"}
 KINDS = {"output": "output_directory", "temp": "temp_directory", "input": "input_directory"}
 
 
 def map_legacy(folder_name: str) -> str:
     """The folder's name of today."""
-    return LEGACY.get(folder_name, folder_name)
+    return OLDER_NAMES.get(folder_name, folder_name)
 
 
 def get_output_directory() -> str:
@@ -109,12 +109,9 @@ def add_model_folder_path(folder_name: str, full_folder_path: str, is_default: b
 def get_filename_list(folder_name: str) -> list[str]:
     """The files of this kind, sorted, by their names below its folders. KeyError for a kind that does not exist."""
     folder_name = map_legacy(folder_name)
-    folders, extensions = folder_names_and_paths[folder_name][:2]
-    names: set[str] = set()
-    for folder in folders:
-        found, _ = recursive_search(folder, excluded_dir_names=[".git"])
-        names.update(filter_files_extensions(found, extensions))
-    return FolderList(folder_name, sorted(names))
+    if folder_name not in folder_names_and_paths:
+        raise KeyError(folder_name)
+    return FolderList(folder_name, sorted(here().models.files(folder_name)))
 
 
 def get_filename_list_(folder_name: str) -> tuple[list[str], dict[str, float], float]:
@@ -127,11 +124,9 @@ def cached_filename_list_(folder_name: str) -> None:
 
 def get_full_path(folder_name: str, filename: str) -> str | None:
     """Where a file lies; None where there is none, or where the name leaves its folder."""
-    folder_name = map_legacy(folder_name)
-    if folder_name not in folder_names_and_paths:
-        return None
-    for folder in folder_names_and_paths[folder_name][0]:
-        path = os.path.join(folder, os.path.relpath(os.path.join("/", str(filename)), "/"))
+    inside = os.path.relpath(os.path.join("/", str(filename)), "/")
+    for folder in here().models.places(folder_name):
+        path = os.path.join(folder, inside)
         if os.path.isfile(path):
             return path
     return None

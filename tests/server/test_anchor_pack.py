@@ -1,0 +1,51 @@
+"""A server with a node pack behaves as a real ComfyUI did with the same pack: its recorded requests, sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.recordings import comparable, recording
+from tests.support.replay import clean, of_run, recorded_runs, replay
+from tests.support.tree import Tree, eventually, serving
+
+PACKS = Path(__file__).parents[1] / "data" / "packs"
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    with serving(tmp_path_factory.mktemp("packed") / "data", "--custom-nodes", str(PACKS)) as tree:
+        eventually(lambda: tree.get("/object_info/ApTypes"), seconds=60, what="the pack's nodes are offered")
+        yield tree
+
+
+def test_object_info_of_a_packs_classes_is_what_comfyui_tells(packed: Tree) -> None:
+    told = {
+        name: info
+        for exchange in recording("33")["exchanges"]
+        if exchange["request"]["path"].startswith("/object_info/Ap")
+        for name, info in exchange["response"]["json"].items()
+    }
+    assert told.keys() == {"ApTypes", "ApLazy"}
+    assert {name: packed.get(f"/object_info/{name}")[name] for name in told} == told
+
+
+@pytest.mark.parametrize("name", ["12", "20", "42", "43", "50", "51", "53", "54", "57"])
+async def test_a_run_with_the_pack_tells_what_comfyui_tells(packed: Tree, name: str) -> None:
+    transcript = recording(name)
+    packed.http.post("/free", json={"free_memory": True})
+    seen, entries = await replay(packed, transcript)
+    for prompt_id, expected in recorded_runs(transcript).items():
+        assert of_run(seen[prompt_id]) == of_run(expected), prompt_id
+    for exchange in transcript["exchanges"]:
+        if exchange["request"]["path"].startswith("/history/"):
+            for prompt_id, entry in exchange["response"]["json"].items():
+                assert told_of(entries[prompt_id]) == told_of(entry)
+
+
+def told_of(entry: dict[str, Any]) -> Any:
+    """A history entry without times and without the queue's numbers."""
+    return clean("", comparable({name: entry[name] for name in ("outputs", "meta", "status")}))
