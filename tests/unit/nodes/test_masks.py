@@ -9,7 +9,9 @@ import torch
 from PIL import Image as Pictures
 from torch import Tensor
 
-from limner.errors import UnfitInput
+from limner.errors import UnfitInput, WorkflowInvalid
+from limner.graph.catalogue import Catalogue
+from limner.graph.validate import validate
 from tests.unit.nodes.calling import NODES, value, values
 from tests.unit.nodes.contexts import result_of, run_in
 
@@ -178,3 +180,17 @@ def test_a_saved_picture_is_loaded_again(tmp_path: Path) -> None:
     image, mask = values("LoadImageOutput", tmp_path, image="made.png [output]")
     assert torch.allclose(image, torch.tensor([1.0, 0.0, 0.2]))
     assert torch.allclose(mask, torch.tensor(0.2), atol=1e-6)
+
+
+def test_only_pictures_that_are_there_can_be_loaded_from_the_outputs() -> None:
+    known = Catalogue(nodes={name: NODES[name].spec for name in ("LoadImageOutput", "PreviewImage")}, models={})
+    prompt = {
+        "1": {"class_type": "LoadImageOutput", "inputs": {"image": "sub/made.png [output]"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    sound = validate(prompt, known, input_files=["sub/made.png [output]"])
+    assert sound.file_references == ("sub/made.png [output]",)
+    with pytest.raises(WorkflowInvalid) as refused:
+        validate(prompt, known, input_files=["sub/made.png"])
+    [error] = refused.value.node_errors["1"]["errors"]
+    assert error["details"] == "image - Invalid image file: sub/made.png [output]"

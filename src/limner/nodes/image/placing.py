@@ -84,11 +84,11 @@ def stitch_images(
         edge = 1 if sideways else 2
         most = max(first.shape[edge], second.shape[edge])
         first, second = (_padded(each, edge, most, COLOURS[spacing_color]) for each in (first, second))
-    check_room(len(first), *(first.shape[edge] + second.shape[edge] + spacing_width for edge in (1, 2)))
+    check_room(first.numel() + second.numel())
+    batch, height, width, _ = first.shape
     gap_width = spacing_width + spacing_width % 2
-    gap = _ground((len(first), first.shape[1], gap_width), COLOURS[spacing_color], first)
-    if not sideways:
-        gap = _ground((len(first), gap_width, first.shape[2]), COLOURS[spacing_color], first)
+    gap_shape = (batch, height, gap_width) if sideways else (batch, gap_width, width)
+    gap = _ground(gap_shape, COLOURS[spacing_color], first)
     parts = [first, gap, second] if direction in ("right", "down") else [second, gap, first]
     return torch.cat(parts, dim=2 if sideways else 1)
 
