@@ -27,6 +27,9 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "
 
 FRAMES_BETWEEN_LOOKS = 1000
 
+MOST_BITS_PER_CHANNEL = 256_000
+"""A second, of Opus; the others stay below."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioCodec:
@@ -74,10 +77,10 @@ def decoded_sound(container: InputContainer, begin: float | None = None) -> Audi
     if not container.streams.audio:
         return None
     stream = container.streams.audio[0]
-    rate, layout = stream.rate, stream.layout.name
+    rate, layout, channels = stream.rate, stream.layout.name, stream.layout.nb_channels
     if not rate:
         return None
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+    resampler = av.AudioResampler(format="flt", layout=layout, rate=rate)
     parts: list[np.ndarray] = []
     samples, first = 0, 0.0
     for number, frame in enumerate(container.decode(stream)):
@@ -87,11 +90,11 @@ def decoded_sound(container: InputContainer, begin: float | None = None) -> Audi
             parts.append(each.to_ndarray())
             samples += each.samples
         if number % FRAMES_BETWEEN_LOOKS == 0:
-            check_room(stream.channels, samples)
+            check_room(channels, samples)
     parts.extend(each.to_ndarray() for each in resampler.resample(None))
     if not parts:
         return None
-    waveform = torch.from_numpy(np.concatenate(parts, axis=1))[None]
+    waveform = torch.from_numpy(np.concatenate(parts, axis=1).reshape(1, -1, channels)).transpose(1, 2).contiguous()
     offset = round(first * rate)
     waveform = waveform[..., -offset:] if offset < 0 else F.pad(waveform, (offset, 0))
     return {"waveform": waveform, "sample_rate": rate}
@@ -119,18 +122,18 @@ def sound_stream(output: OutputContainer, waveform: Tensor, rate: int, codec: Au
     stream.codec_context.layout = LAYOUTS[channels]
     stream.codec_context.format = codec.sample_format
     if codec.bit_rate:
-        stream.codec_context.bit_rate = codec.bit_rate
+        stream.codec_context.bit_rate = min(codec.bit_rate, MOST_BITS_PER_CHANNEL * channels)
     return stream
 
 
 def encoded_sound(stream: AudioStream, waveform: Tensor, rate: int, codec: AudioCodec) -> Iterator[av.Packet]:
     """The packets of a sound (channels, n): NaN is silence, and what is louder than 1 is cut."""
     wanted = codec.rate_for(rate)
-    values = resampled(waveform.nan_to_num(0).clamp(-1, 1), rate, wanted).clamp(-1, 1).contiguous().numpy()
+    values = resampled(waveform.nan_to_num(0).clamp(-1, 1), rate, wanted).clamp(-1, 1).numpy()
     converter = av.AudioResampler(format=codec.sample_format, layout=LAYOUTS[len(waveform)], rate=wanted)
     for start in range(0, values.shape[-1], CHUNK):
-        piece = np.ascontiguousarray(values[:, start : start + CHUNK])
-        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=LAYOUTS[len(waveform)])
+        piece = np.ascontiguousarray(values[:, start : start + CHUNK].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(piece, format="flt", layout=LAYOUTS[len(waveform)])
         frame.sample_rate, frame.pts = wanted, start
         for converted in converter.resample(frame):
             yield from stream.encode(converted)

@@ -24,17 +24,33 @@ PIXEL_LIMIT = 89_478_485
 """Pixels that one frame may have."""
 
 
-class Source(io.RawIOBase):
-    """A file that stays readable as long as this object lives, even if its name is gone. Each reader has its own."""
+class _OpenFile:
+    """A file's descriptor, closed with the last object that refers to this one."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+
+class Source(io.RawIOBase):
+    """A file that stays readable as long as this object lives, even if its name is gone."""
+
+    def __init__(self, file: _OpenFile) -> None:
         super().__init__()
         self._file = file
         self._place = 0
 
     @classmethod
     def of(cls, path: Path) -> Source:
-        return cls(path.open("rb"))
+        """A reader of this file. Raises OSError where there is none."""
+        return cls(_OpenFile(path))
 
     def again(self) -> Source:
         """Another reader of the same file, at its beginning."""
@@ -47,13 +63,13 @@ class Source(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        wanted = os.fstat(self._file.fileno()).st_size - self._place if size < 0 else size
-        data = os.pread(self._file.fileno(), max(0, wanted), self._place)
+        wanted = self._file.size - self._place if size < 0 else size
+        data = os.pread(self._file.descriptor, max(0, wanted), self._place)
         self._place += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        ends = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: os.fstat(self._file.fileno()).st_size}
+        ends = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._file.size}
         self._place = max(0, ends[whence] + offset)
         return self._place
 
