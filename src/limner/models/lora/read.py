@@ -76,9 +76,9 @@ class LoraFile:
     unread: tuple[str, ...]
 
 
-def read_lora(path: Path, *, allow_pickle: bool = False) -> LoraFile:
+def read_lora(path: Path) -> LoraFile:
     """A LoRA file. Raises ModelFileError where it cannot be read, or where nothing in it is a LoRA."""
-    return parsed(open_weights(path, allow_pickle=allow_pickle))
+    return parsed(open_weights(path))
 
 
 def parsed(weights: Weights) -> LoraFile:

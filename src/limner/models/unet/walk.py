@@ -44,7 +44,7 @@ def run(
     h, skips = x, []
     for number, block in enumerate(input_blocks(unet)):
         options["block"] = ("input", number)
-        h = residuals.added("input", _block(block, h, emb, context, options))
+        h = residuals.added("input", run_block(block, h, emb, context, options))
         for patch in patches.get("input_block_patch", ()):
             h = patch(h, options)
         skips.append(h)
@@ -53,7 +53,7 @@ def run(
 
     options["block"] = ("middle", 0)
     for block in middle_blocks(unet):
-        h = _block(block, h, emb, context, options)
+        h = run_block(block, h, emb, context, options)
     h = residuals.added("middle", h)
 
     for number, block in enumerate(output_blocks(unet)):
@@ -61,7 +61,7 @@ def run(
         skip = residuals.added("output", skips.pop())
         for patch in patches.get("output_block_patch", ()):
             h, skip = patch(h, skip, options)
-        h = _block(block, torch.cat([h, skip], dim=1), emb, context, options, skips[-1] if skips else None)
+        h = run_block(block, torch.cat([h, skip], dim=1), emb, context, options, skips[-1] if skips else None)
     answer: Tensor = unet.conv_out(unet.conv_act(unet.conv_norm_out(h)))
     return answer
 
@@ -84,7 +84,7 @@ def _embedded(unet: Any, x: Tensor, timestep: Tensor, y: Tensor | None) -> Tenso
     return emb + added
 
 
-def _block(
+def run_block(
     block: Block, h: Tensor, emb: Tensor, context: Tensor, options: Options, above: Tensor | None = None
 ) -> Tensor:
     """h after a block. above: the skip that comes next, in whose size a change of size on the way up ends."""

@@ -79,9 +79,9 @@ class UpscaleModel:
         )
 
 
-def load_upscale_model(path: Path, device: torch.device, *, allow_pickle: bool = False) -> UpscaleModel:
+def load_upscale_model(path: Path, device: torch.device) -> UpscaleModel:
     """An upscale model in any architecture that spandrel knows. Raises ModelFileError."""
-    weights = open_weights(path, allow_pickle=allow_pickle)
+    weights = open_weights(path)
     library = spandrel()
     try:
         descriptor = library.MAIN_REGISTRY.load(library.canonicalize_state_dict(weights.tensors()))
