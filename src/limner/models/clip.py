@@ -65,8 +65,11 @@ class Clip(Patcher):
         device: torch.device,
         dtype: torch.dtype,
         embedding: FindEmbedding = lambda name: None,  # noqa: ARG005
+        told: Mapping[str, Any] | None = None,
     ) -> None:
         """encoders: all of the family's, or some where it does with some. device, dtype: where and how they run.
+
+        told: what the file's metadata `limner.config` says, for files that are saved of it.
 
         Raises ValueError where an encoder is missing.
         """
@@ -74,6 +77,7 @@ class Clip(Patcher):
         super().__init__(self.cond_stage_model, self.cond_stage_model.keys(), device, dtype)
         self.family = family
         self.embedding = embedding
+        self.told = dict(told or {})
         self.layer_idx: int | None = None
         self.tokenizer_options: dict[str, Any] = {}
         missing = [part.encoder for part in family.parts if self.cond_stage_model.encoder(part.encoder) is None]

@@ -56,6 +56,11 @@ def choose() -> Devices:
     """
     if torch.cuda.is_available():
         return Devices(device=torch.device("cuda", 0), half=torch.float16)
+    return on_cpu()
+
+
+def on_cpu() -> Devices:
+    """The CPU, whatever else there is."""
     return Devices(device=torch.device("cpu"), half=torch.bfloat16 if _multiplies_bf16() else None)
 
 

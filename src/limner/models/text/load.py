@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from limner.errors import UnfitInput
 from limner.models.clip import Clip
@@ -74,7 +75,7 @@ def of_checkpoint(
     if TOKEN_IDS in weights:
         rows = {int(token): row for row, token in enumerate(weights.tensor(TOKEN_IDS).tolist(), start=1)}
     encoders = [encoder(name, part, tokenizers, rows=rows) for name, part in found]
-    return _clip(family, encoders, devices, embedding)
+    return _clip(family, encoders, devices, embedding, weights.header.told())
 
 
 def of_files(
@@ -96,7 +97,7 @@ def of_files(
         takes = "; or ".join(_needs(family) for family in TYPES[type_])
         raise files[0].header.fault(f"{told}, and the type {type_!r} takes {takes}")
     encoders = [encoder(name, each, tokenizers) for each, name in zip(files, names, strict=True)]
-    return _clip(family, encoders, devices, embedding)
+    return _clip(family, encoders, devices, embedding, {})
 
 
 def encoder(
@@ -137,6 +138,13 @@ def _needs(family: TextFamily) -> str:
     return f"{joined} ({family.title})"
 
 
-def _clip(family: TextFamily, encoders: list[TextEncoder], devices: Devices, embedding: FindEmbedding) -> Clip:
+def _clip(
+    family: TextFamily,
+    encoders: list[TextEncoder],
+    devices: Devices,
+    embedding: FindEmbedding,
+    told: dict[str, Any],
+) -> Clip:
     parameters = sum(weight.numel() for each in encoders for weight in each.parameters())
-    return Clip(family, encoders, device=devices.device, dtype=devices.text_dtype(parameters), embedding=embedding)
+    dtype = devices.text_dtype(parameters)
+    return Clip(family, encoders, device=devices.device, dtype=dtype, embedding=embedding, told=told)

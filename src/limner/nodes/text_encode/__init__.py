@@ -1,0 +1,1 @@
+"""Nodes that turn prompts into conditioning, and that load and change text encoders."""
