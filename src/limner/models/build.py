@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from limner.models.checkpoint import Header
+from limner.models.keys import KeyMap, Place
+from limner.models.weights import open_weights
 
 M = TypeVar("M", bound=nn.Module)
 
 LIBRARIES = (
-    "diffusers.loaders.single_file_utils",
     "diffusers.models.autoencoders.autoencoder_kl",
     "diffusers.models.unets.unet_2d_condition",
     "transformers.models.clip.modeling_clip",
 )
 """What building a checkpoint's networks imports."""
+
+NAMED = 4
+"""How many keys an error names."""
 
 
 def preload() -> None:
@@ -30,14 +34,44 @@ def preload() -> None:
 
 def read_weights(header: Header) -> dict[str, Tensor]:
     """Every tensor of the file, mapped from the disk: pages are read once they are used."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    return open_weights(header.path).tensors()
 
-    try:
-        weights: dict[str, Tensor] = load_file(header.path)
-    except (SafetensorError, OSError) as error:
-        raise header.fault(f"its tensors cannot be read ({error})") from error
-    return weights
+
+def empty(make: Callable[[], M]) -> M:
+    """The module that `make` constructs, without memory for its weights."""
+    from accelerate import init_empty_weights
+
+    with torch.inference_mode(False), init_empty_weights(include_buffers=False):
+        return make()
+
+
+def fill(module: M, keys: KeyMap, tensors: Mapping[str, Tensor], *, header: Header, part: str, prefix: str = "") -> M:
+    """The module with these tensors as its weights, as they are: nothing is copied or cast. It never trains.
+
+    tensors: by original key without `prefix`, which those of `keys` have. Raises ModelFileError where weights are
+    missing, superfluous, or of another shape than the module's.
+    """
+    wanted = {key.removeprefix(prefix): key for key in keys}
+    missing, superfluous = [key for key in wanted if key not in tensors], [key for key in tensors if key not in wanted]
+    if missing or superfluous:
+        faults = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(superfluous)}"] * bool(superfluous)
+        raise header.fault(f"its {part} is not complete or not of this family: {', and '.join(faults)}")
+    own = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    placed: dict[str, Tensor] = {}
+    for name, key in wanted.items():
+        places, shape = keys.places[key], tuple(tensors[name].shape)
+        rights = _shapes([own[place.parameter] for place in places], keys.shapes.get(key))
+        if shape not in rights:
+            raise header.fault(
+                f"its {part} is not of this family: {header.part}{name} has the shape {shape}, {rights[0]} is right"
+            )
+        pieces = _pieces(tensors[name], places, own)
+        placed |= {
+            place.parameter: piece.reshape(own[place.parameter]) for place, piece in zip(places, pieces, strict=True)
+        }
+    with torch.inference_mode(False):
+        module.load_state_dict(placed, strict=True, assign=True)
+        return module.eval().requires_grad_(False)
 
 
 def build(
@@ -46,21 +80,36 @@ def build(
     *,
     header: Header,
     part: str,
-    device: torch.device,
-    dtype: torch.dtype,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
 ) -> M:
-    """The module that `make` constructs, with these weights in this precision, ready to run and never trained.
+    """The module that `make` constructs, with these weights, which bear its own names.
 
-    Raises ModelFileError where weights are missing, superfluous, or of another shape than the module's.
+    They are taken as they are, or in another place and precision where one is given. Raises ModelFileError where some
+    are missing, superfluous, or of another shape than the module's.
     """
-    from accelerate import init_empty_weights
+    with torch.inference_mode(False):
+        module = empty(make)
+        placed = {key: weight.to(device=device, dtype=dtype) for key, weight in weights.items()}
+        try:
+            module.load_state_dict(placed, strict=True, assign=True)
+        except RuntimeError as error:
+            faults = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+            raise header.fault(f"its {part} is not complete or not of this family: {' '.join(faults)[:500]}") from error
+        return module.to(device=device).eval().requires_grad_(False)
 
-    with init_empty_weights(include_buffers=False):
-        module = make()
-    placed = {key: weight.to(device, dtype) for key, weight in weights.items()}
-    try:
-        module.load_state_dict(placed, strict=True, assign=True)
-    except RuntimeError as error:
-        faults = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise header.fault(f"its {part} is not complete or not of this family: {' '.join(faults)[:500]}") from error
-    return module.to(device).eval().requires_grad_(False)
+
+def _shapes(owned: Sequence[tuple[int, ...]], told: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+    """The shapes that an original weight may have: that of its layout, or that of the module."""
+    joined = owned[0] if len(owned) == 1 else (sum(shape[0] for shape in owned), *owned[0][1:])
+    return [joined] if told is None else [told, joined]
+
+
+def _pieces(weight: Tensor, places: Sequence[Place], own: Mapping[str, tuple[int, ...]]) -> Sequence[Tensor]:
+    """The parts of an original weight that go to each place."""
+    return [weight] if len(places) == 1 else torch.split(weight, [own[place.parameter][0] for place in places])
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - NAMED} others" if len(keys) > NAMED else ""
+    return f"{', '.join(keys[:NAMED])}{more}"

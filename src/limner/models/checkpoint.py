@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,17 @@ PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The keys of a file with their shapes and dtypes ("F16", "BF16", ...), and its metadata."""
+    """The keys of a file with their shapes and dtypes ("F16", "BF16", ...), and its metadata.
+
+    places: the first byte of each tensor in the file, and the one behind its last. part: what `under` was asked for.
+    """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, str]
     metadata: Mapping[str, str]
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    part: str = ""
 
     def __contains__(self, key: str) -> bool:
         return key in self.shapes
@@ -36,13 +41,31 @@ class Header:
         """One dimension of a tensor that the file must have. Raises ModelFileError."""
         shape = self.shapes.get(key)
         if shape is None or dimension >= len(shape):
-            raise self.fault(f"it has no usable tensor {key}")
+            raise self.fault(f"it has no usable tensor {self.part}{key}")
         return shape[dimension]
+
+    def has(self, prefix: str) -> bool:
+        """Whether some key begins so."""
+        return any(key.startswith(prefix) for key in self.shapes)
+
+    def under(self, prefix: str) -> Header:
+        """What the file holds behind a prefix, under keys without it. The metadata is the whole file's."""
+        kept = {key: key.removeprefix(prefix) for key in self.shapes if key.startswith(prefix)}
+        return replace(self.renamed(kept), part=self.part + prefix)
+
+    def renamed(self, keys: Mapping[str, str]) -> Header:
+        """The same tensors under other keys, old to new. What is not named is left out."""
+        return replace(
+            self,
+            shapes={new: self.shapes[old] for old, new in keys.items()},
+            dtypes={new: self.dtypes[old] for old, new in keys.items()},
+            places={new: self.places[old] for old, new in keys.items() if old in self.places},
+        )
 
     def count(self, pattern: str) -> int:
         """How many numbers in a row from 0 fill the `{}` of a pattern so that some key begins with it."""
         number = 0
-        while any(key.startswith(pattern.format(number)) for key in self.shapes):
+        while self.has(pattern.format(number)):
             number += 1
         return number
 
@@ -71,10 +94,14 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file, checked against the file's size.
+    """The header of a safetensors file, checked against the file's size. For a pickled file that may be read, its keys.
 
     Raises ModelFileError for a file that is absent, cut short, pickled, or of another format.
     """
+    from limner.models import pickled  # which needs Header
+
+    if pickled.allowed() and path.is_file() and pickled.is_pickled(path):
+        return pickled.read(path)[0]
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
@@ -92,25 +119,38 @@ def read_header(path: Path) -> Header:
         metadata = {str(key): str(value) for key, value in entries.pop("__metadata__", {}).items()}
         shapes = {key: tuple(int(size) for size in entry["shape"]) for key, entry in entries.items()}
         dtypes = {key: str(entry["dtype"]) for key, entry in entries.items()}
-        wanted_bytes = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        offsets = {
+            key: (int(entry["data_offsets"][0]), int(entry["data_offsets"][1])) for key, entry in entries.items()
+        }
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise _fault(path, f"its safetensors header is damaged ({type(error).__name__}: {error})") from error
-    wanted_bytes += LENGTH_BYTES + length
+    data = LENGTH_BYTES + length
+    places = {key: (data + first, data + end) for key, (first, end) in offsets.items()}
+    odd = next((key for key, (first, end) in offsets.items() if not 0 <= first <= end), None)
+    if odd is not None or any(size < 0 for shape in shapes.values() for size in shape):
+        raise _fault(path, f"its safetensors header is damaged ({odd or 'a tensor'} lies outside the file)")
+    wanted_bytes = max((end for _, end in places.values()), default=data)
     if wanted_bytes > size_bytes:
         raise _fault(path, f"it is cut short: {size_bytes} bytes of {wanted_bytes}; download or copy it again")
     if not shapes:
         raise _fault(path, "it holds no tensors")
-    return Header(path=path, shapes=shapes, dtypes=dtypes, metadata=metadata)
+    return Header(path=path, shapes=shapes, dtypes=dtypes, metadata=metadata, places=places)
 
 
 def _check_start(path: Path, start: bytes, length: int, size_bytes: int) -> None:
     """Raises ModelFileError where the first bytes show that this is no whole safetensors header."""
     if start.startswith(PICKLED) and start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{":
-        raise _fault(path, "it is a pickled PyTorch file, which can run code; convert it to safetensors")
+        raise _fault(
+            path,
+            "it is a pickled PyTorch file, which can run code; convert it to safetensors, or start Limner with "
+            "--allow-pickle",
+        )
     if start.startswith(b"version https://git-lfs"):
         raise _fault(path, "it is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
     if start.startswith(b"GGUF"):
-        raise _fault(path, "it is a GGUF file; Limner reads safetensors")
+        raise _fault(
+            path, "it is a GGUF file, whose quantised layouts are not read; use a safetensors file in fp16, bf16 or fp8"
+        )
     if size_bytes <= LENGTH_BYTES:
         raise _fault(path, f"it is cut short: {size_bytes} bytes are no model")
     if start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or length > HEADER_LIMIT_BYTES:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -24,9 +24,11 @@ class KeyMap:
 
     Several places: the original weight is these, one after the other along its first dimension (a joined qkv).
     LoRA files, merges and saved models name weights by the original layout, modules have that of their library.
+    shapes: of those original weights whose shape is not the module's (a convolution that became a linear layer).
     """
 
     places: Mapping[str, tuple[Place, ...]]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def same(cls, module: nn.Module, prefix: str) -> KeyMap:
@@ -46,8 +48,13 @@ class KeyMap:
 
     def gather(self, module: nn.Module, key: str) -> Tensor:
         """The weight of this original key, from the module. A view where it is one whole parameter. KeyError."""
-        parts = [_part(_tensor(module, place.parameter), place) for place in self.places[key]]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self.gather_from(lambda name: _tensor(module, name), key)
+
+    def gather_from(self, get: Callable[[str], Tensor], key: str) -> Tensor:
+        """The same from anything that gives parameters by name."""
+        parts = [_part(get(place.parameter), place) for place in self.places[key]]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return whole.reshape(self.shapes[key]) if key in self.shapes else whole
 
 
 def _part(tensor: Tensor, place: Place) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from limner.diffusion.conds import Cond
 from limner.diffusion.denoiser import Prediction
 from limner.diffusion.latents import LatentFormat
+from limner.models.attention import sliced
 from limner.models.keys import KeyMap
 from limner.models.patcher import Patcher
+from limner.models.residency import within_memory
 
 Options = dict[str, Any]
 """`model_options` and the `transformer_options` in it, by the names that node packs know."""
@@ -45,9 +47,9 @@ class Architecture(Protocol):
     def extra_conds(self, model: BaseModel, facts: Mapping[str, Any]) -> dict[str, Cond]:
         """What a conditioning means to this family, by the names `forward` takes; `c_crossattn` is the text.
 
-        facts: the extras of one conditioning, its text as `cross_attn`, and of the walk: `noise` and `latent_image`
-        (B, C, h, w), `device`, `width`, `height` (in places), `prompt_type` ("positive" or "negative"),
-        `denoise_mask` (B, 1 or C, h, w) or None. Raises UnfitInput where the conditioning is another family's.
+        facts: the extras of one conditioning (sizes in pixels), its text as `cross_attn`, and of the walk: `noise` and
+        `latent_image` (B, C, h, w), the latter in the network's units, `device`, `seed`, `prompt_type` ("positive" or
+        "negative"), `denoise_mask` (B, 1 or C, h, w) or None. Raises UnfitInput for another family's conditioning.
         """
         ...
 
@@ -58,6 +60,7 @@ class BaseModel:
 
     context_width: of the encoded text it takes. in_channels: of its network, with what c_concat adds. adm_channels: of
     the vector beside the text, 0 without one. native_size: edge in pixels of the pictures it learned from, if told.
+    facts: what else the family needs of the file. told: what the file's `limner.config` says.
     """
 
     name: str
@@ -72,6 +75,8 @@ class BaseModel:
     in_channels: int
     adm_channels: int = 0
     native_size: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def apply_model(
         self,
@@ -95,16 +100,26 @@ class BaseModel:
             scaled = torch.cat([scaled, c_concat.to(scaled)], dim=1)
         if c_crossattn is None:
             c_crossattn = x.new_zeros(len(x), 0, self.context_width)
-        answer = self.architecture.forward(
-            self,
-            scaled.to(self.dtype),
-            sampling.levels.timestep(t).expand(len(x)),
-            c_crossattn.to(self.dtype),
-            control=control,
-            transformer_options=options,
-            **conds,
-        )
-        return sampling.clean(x, answer.float(), level)
+        given, context = scaled.to(self.dtype), c_crossattn.to(self.dtype)
+
+        def answer() -> Tensor:
+            return self.architecture.forward(
+                self,
+                given,
+                sampling.levels.timestep(t).expand(len(x)),
+                context,
+                control=control,
+                transformer_options=options,
+                **conds,
+            )
+
+        def in_less_memory() -> Tensor:
+            with sliced():
+                return answer()
+
+        edges = "x".join(str(edge) for edge in x.shape)
+        output = within_memory(answer, in_less_memory, what=f"a step of {self.name} at {edges}")
+        return sampling.clean(x, output.float(), level)
 
 
 class Model(Patcher):
@@ -115,7 +130,7 @@ class Model(Patcher):
     """
 
     def __init__(self, model: BaseModel) -> None:
-        super().__init__(model.diffusion_model, model.keys, model.device)
+        super().__init__(model.diffusion_model, model.keys, model.device, model.dtype)
         self.model = model
         self.model_options: Options = {"transformer_options": {}}
         self.object_patches: dict[str, Any] = {}

@@ -11,19 +11,22 @@ from torch import Tensor, nn
 
 from limner.models.keys import KeyMap
 from limner.models.patches import WeightPatch
+from limner.models.placement import placement
 
 
 class Patcher:
     """A module and the weight patches that one user of it wants. A clone shares the module, not the patches.
 
     The names are those that node packs know. patches: by original key (`KeyMap`). patches_uuid: equal for equal
-    patches; a module that holds the patched weights of one uuid need not be patched again.
+    patches; a module that holds the patched weights of one uuid need not be patched again. load_device, dtype: where
+    and in which precision the module runs, within `residency.use`; dtype None leaves it as it is.
     """
 
-    def __init__(self, module: nn.Module, keys: KeyMap, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, keys: KeyMap, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.module = module
         self.keys = keys
         self.load_device = device
+        self.dtype = dtype
         self.patches: dict[str, tuple[WeightPatch, ...]] = {}
         self.patches_uuid = uuid.uuid4()
 
@@ -48,5 +51,9 @@ class Patcher:
         return known
 
     def weight(self, key: str) -> Tensor:
-        """The weight of an original key without this user's patches. KeyError."""
-        return self.keys.gather(self.module, key)
+        """The weight of an original key as it was loaded, in the file's precision, without patches. KeyError."""
+        return placement(self.module).weight(self, key)
+
+    def size_bytes(self) -> int:
+        """Bytes of the weights as they were loaded."""
+        return sum(tensor.nbytes for tensor in placement(self.module).home.values())

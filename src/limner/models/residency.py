@@ -1,75 +1,148 @@
-"""What stays on the device, and what makes room for what."""
+"""What stays on the device, what makes room for what, and what happens when memory runs out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import itertools
+import logging
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from limner.models.keys import Place
+from limner.errors import OutOfMemory
 from limner.models.patcher import Patcher
-from limner.models.patches import patched
+from limner.models.placement import Placement, placement, placements
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+"""What torch says when memory runs out where it has no error class for that."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """Bytes that weights may take, on the GPU and of this machine's memory; None where there is no limit.
+
+    What is mapped from files does not count: the system takes such pages back by itself.
+    """
+
+    vram: int | None = None
+    ram: int | None = None
+
+    def of(self, device: torch.device) -> int | None:
+        return self.ram if device.type == "cpu" else self.vram
+
+
+BUDGET = Budget()
+
+_used: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+_count = itertools.count()
+_busy: dict[nn.Module, list[Patcher]] = {}
+"""The users whose blocks are running, the innermost last."""
 
 
 @contextmanager
 def use(*users: Patcher) -> Iterator[None]:
-    """While the block runs, these are on their device with their patches applied.
+    """While the block runs, these are on their device, in their precision, with their patches applied.
 
-    Patched weights stay in the module until another user of it comes. For one thread.
+    They stay there until others need the room: the least recently used go first. Weights are shared by all users of a
+    module: of two with other patches the second takes the module over, to the end of its block. For one thread. Raises
+    OutOfMemory where there is no room even after all others have gone.
     """
-    for user in users:
-        _apply(user)
-    yield
+    latest = {user.module: user for user in users}
+    for module, user in latest.items():
+        _busy.setdefault(module, []).append(user)
+        _used[module] = next(_count)
+    try:
+        for module, user in latest.items():
+            _place(placement(module), user)
+        yield
+    finally:
+        for module in latest:
+            _busy[module].pop()
+            if not _busy[module]:
+                del _busy[module]
+            else:  # an outer block goes on with this module
+                _place(placement(module), _busy[module][-1])
 
 
-def _apply(user: Patcher) -> None:
-    module = user.module
-    state: _Applied = module.__dict__.setdefault("_limner_applied", _Applied())
-    if state.uuid == (user.patches_uuid if user.patches else None):
+def within_memory(first: Callable[[], T], second: Callable[[], T] | None = None, *, what: str) -> T:
+    """What `first` gives. Where memory runs out, all that is unused is freed, and `second` (or `first`) tried once.
+
+    second: does the same in less memory. what: for the error, such as "decoding 512x512". Raises OutOfMemory.
+    """
+    try:
+        return first()
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        log.warning("memory ran out at %s; what is unused is freed and it is tried again", what)
+    free()  # outside of the handler, whose traceback holds what the attempt had allocated
+    try:
+        return (second or first)()
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        reason = str(error).partition("\n")[0][:300]
+    free()
+    raise OutOfMemory(f"memory ran out at {what}, also after everything unused was freed ({reason})")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether this error says that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in EXHAUSTED)
+
+
+def free(wanted: int | None = None, device: torch.device | None = None) -> None:
+    """Takes what is not in use now from the device (None: every one), the least recently used first.
+
+    wanted: only until so many bytes have come back.
+    """
+    freed = 0
+    for module, placed in _idle(device):
+        if wanted is not None and freed >= wanted:
+            break
+        freed += placed.taken
+        placed.go_home()
+        _used.pop(module, None)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def taken(device: torch.device) -> int:
+    """Bytes that weights take on a device beyond what is mapped from files."""
+    return sum(placed.taken for placed in placements().values() if placed.device == device)
+
+
+def _place(placed: Placement, user: Patcher) -> None:
+    if placed.serves(user):
         return
-    state.restore(module)
-    for key, patches in user.patches.items():
-        whole = patched(user.keys.gather(module, key), patches)
-        first = 0
-        for place in user.keys.places[key]:
-            first += state.put(module, place, whole[first:] if len(user.keys.places[key]) > 1 else whole)
-    state.uuid = user.patches_uuid if user.patches else None
+    wanted, budget = placed.needs(user), BUDGET.of(user.load_device)
+    over = 0 if budget is None else taken(user.load_device) + wanted - budget
+    if wanted and over > 0:
+        free(over, user.load_device)
+    try:
+        within_memory(lambda: placed.place(user), what=f"placing weights of {wanted / 2**20:.0f} MiB")
+    except BaseException:
+        placed.go_home()
+        raise
 
 
-class _Applied:
-    """What a module's weights were before the patches of one user came."""
-
-    def __init__(self) -> None:
-        self.uuid: object = None
-        self.originals: dict[str, Tensor] = {}
-
-    def put(self, module: nn.Module, place: Place, weight: Tensor) -> int:
-        """Puts a weight, or its first rows, into its place; says how many rows that took."""
-        parameter = _parameter(module, place.parameter)
-        self.originals.setdefault(place.parameter, parameter.data)
-        if place.rows is None:
-            rows = len(parameter) if parameter.ndim else 1
-            parameter.data = weight[:rows].reshape(parameter.shape) if parameter.ndim else weight.reshape(())
-            return rows
-        if parameter.data_ptr() == self.originals[place.parameter].data_ptr():
-            parameter.data = parameter.data.clone()
-        start, end = place.rows
-        parameter.data[start:end] = weight[: end - start]
-        return end - start
-
-    def restore(self, module: nn.Module) -> None:
-        with torch.no_grad():
-            for name, weight in self.originals.items():
-                _parameter(module, name).data = weight
-        self.originals.clear()
-        self.uuid = None
-
-
-def _parameter(module: nn.Module, name: str) -> Tensor:
-    found: Any = reduce(getattr, name.split("."), module)
-    assert isinstance(found, Tensor)
-    return found
+def _idle(device: torch.device | None) -> list[tuple[nn.Module, Placement]]:
+    """Modules that take memory and are not in use, the least recently used first."""
+    found = [
+        (module, placed)
+        for module, placed in list(placements().items())
+        if placed.taken and module not in _busy and (device is None or placed.device == device)
+    ]
+    return sorted(found, key=lambda each: _used.get(each[0], -1))

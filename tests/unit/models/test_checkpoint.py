@@ -12,6 +12,7 @@ from limner.models.checkpoint import read_header
 from limner.models.family import detect
 from limner.models.files import ModelFolders
 from limner.models.library import ModelLibrary
+from limner.models.weights import open_weights
 
 
 def safetensors(header: object, data: bytes = b"") -> bytes:
@@ -77,19 +78,18 @@ def test_a_whole_file_is_read_without_its_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "looks"),
     [
-        ("conditioner.embedders.1.model.ln_final.weight", "Stable Diffusion XL"),
-        ("cond_stage_model.model.ln_final.weight", "Stable Diffusion 2"),
-        ("lora_unet_down_blocks_0.lora_up.weight", "a LoRA, not a checkpoint"),
+        ("cond_stage_model.model.ln_final.weight", "text encoders without a model"),
+        ("lora_unet_down_blocks_0.lora_up.weight", "a LoRA, not a model"),
         ("double_blocks.0.img_attn.norm.key_norm.scale", "Flux"),
-        ("decoder.conv_in.weight", "a VAE, not a checkpoint"),
+        ("decoder.conv_in.weight", "a VAE, not a model"),
         ("what.ever", "its architecture is unknown"),
     ],
 )
 def test_a_file_of_another_family_says_what_it_looks_like(key: str, looks: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({key: torch.zeros(1)}, path)
-    with pytest.raises(ModelFileError, match=rf"{looks}.*this version reads checkpoints of: Stable Diffusion 1\.x"):
-        detect(read_header(path))
+    with pytest.raises(ModelFileError, match=rf"{looks}.*this version reads models of: Stable Diffusion 1\.x"):
+        detect(open_weights(path))
 
 
 def test_names_are_paths_below_the_folder_and_the_first_root_wins(tmp_path: Path) -> None:

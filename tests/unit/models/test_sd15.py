@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +9,17 @@ from limner.diffusion.denoiser import Epsilon, Velocity
 from limner.errors import ModelFileError
 from limner.models.checkpoint import read_header
 from limner.models.device import Devices
-from limner.models.families.sd15 import Sd15, prediction, text_config, unet_config, vae_config
+from limner.models.families.sd15 import Sd15
 from limner.models.family import detect
 from limner.models.files import ModelFolders
 from limner.models.library import ModelLibrary
-from tests.unit.models import layout
-from tests.unit.models.layout import SD15, Size
+from limner.models.prediction import prediction
+from limner.models.residency import use
+from limner.models.unet_layout import unet_config
+from limner.models.vae_layout import vae_config
+from limner.models.weights import Weights, open_weights
+from tests.support.tiny import layout
+from tests.support.tiny.layout import SD15, Size
 
 CPU = Devices(device=torch.device("cpu"), half=None)
 
@@ -38,9 +45,11 @@ def test_a_checkpoint_of_any_size_gives_the_networks_that_were_saved(size: Size,
         torch.randn(2, 77, size.text_width),
         model.model_sampling.levels.table[400],
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), use(model):
         noise = made.unet(x / (1 + sigma**2).sqrt(), torch.tensor([400, 400]), context).sample
-        assert torch.allclose(model.model.apply_model(x, sigma.reshape(1), c_crossattn=context), x - sigma * noise, atol=1e-5)
+        assert torch.allclose(
+            model.model.apply_model(x, sigma.reshape(1), c_crossattn=context), x - sigma * noise, atol=1e-5
+        )
         assert torch.allclose(
             vae.decode(x), (made.vae.decode(x).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1), atol=1e-5
         )
@@ -53,10 +62,11 @@ def test_the_real_size_is_read_from_shapes_alone(tmp_path: Path) -> None:
     made = layout.networks(SD15, empty=True)
     shapes = {key: tuple(weight.shape) for key, weight in layout.keys(SD15, made).items()}
     header = read_header(layout.save(tmp_path / "a.safetensors", {"x": torch.zeros(1)}))
-    header = type(header)(path=header.path, shapes=shapes, dtypes=dict.fromkeys(shapes, "F16"), metadata={})
+    header = replace(header, shapes=shapes, dtypes=dict.fromkeys(shapes, "F16"), places={})
 
-    assert isinstance(detect(header), Sd15)
-    assert unet_config(header) == {
+    found = detect(Weights(header=header, names={key: key for key in shapes}, fetch={}.__getitem__))
+    assert isinstance(found.family, Sd15)
+    assert unet_config(found.denoiser.header) == {
         "sample_size": None,
         "in_channels": 4,
         "out_channels": 4,
@@ -70,11 +80,8 @@ def test_the_real_size_is_read_from_shapes_alone(tmp_path: Path) -> None:
         "attention_head_dim": 8,
         "norm_num_groups": 32,
     }
-    assert vae_config(header)["block_out_channels"] == (128, 256, 512, 512)
-    assert vae_config(header)["layers_per_block"] == 2
-    told = text_config(header)
-    assert (told["num_hidden_layers"], told["num_attention_heads"], told["intermediate_size"]) == (12, 12, 3072)
-    assert (told["vocab_size"], told["eos_token_id"], told["max_position_embeddings"]) == (49408, 49407, 77)
+    vae = vae_config(header.under("first_stage_model."))
+    assert (vae["block_out_channels"], vae["layers_per_block"]) == ((128, 256, 512, 512), 2)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +96,8 @@ def test_the_real_size_is_read_from_shapes_alone(tmp_path: Path) -> None:
 def test_the_prediction_is_v_only_where_the_file_says_so(
     metadata: dict, extra: dict, kind: type, tmp_path: Path
 ) -> None:
-    header = read_header(layout.save(tmp_path / "a.safetensors", {"x": torch.zeros(1), **extra}, **metadata))
-    assert type(prediction(header)) is kind
+    file = open_weights(layout.save(tmp_path / "a.safetensors", {"x": torch.zeros(1), **extra}, **metadata))
+    assert type(prediction(file)) is kind
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +113,11 @@ def load(path: Path) -> None:
 @pytest.mark.parametrize(
     ("lost", "what"),
     [
-        ("first_stage_model.", "holds no VAE"),
-        ("cond_stage_model.", "looks like"),
         ("model.diffusion_model.", "looks like a VAE without a model"),
-        ("model.diffusion_model.out.2.bias", "UNet is not complete or not of this family: Missing key.*conv_out.bias"),
+        ("model.diffusion_model.out.2.bias", "UNet is not complete or not of this family: it lacks out.2.bias"),
         ("first_stage_model.decoder.norm_out.", "VAE is not complete"),
         ("cond_stage_model.transformer.text_model.final_layer_norm.", "text encoder is not complete"),
-        ("model.diffusion_model.middle_block.", "which is not of this family"),
+        ("model.diffusion_model.middle_block.", "a checkpoint of another family"),
     ],
 )
 def test_a_checkpoint_that_lacks_a_part_says_which(
@@ -125,13 +130,33 @@ def test_a_checkpoint_that_lacks_a_part_says_which(
 
 
 @pytest.mark.parametrize(
+    ("lost", "use", "what"),
+    [
+        ("first_stage_model.", lambda clip, vae: vae.decode(torch.zeros(1, 4, 8, 8)), "holds no VAE .*VAELoader"),
+        ("cond_stage_model.", lambda clip, vae: clip.encode("a cat"), "has no text encoder .*CLIPLoader"),
+    ],
+)
+def test_a_part_that_is_not_there_at_all_is_told_once_it_is_used(
+    weights: dict[str, torch.Tensor], lost: str, use: Callable[..., object], what: str, tmp_path: Path
+) -> None:
+    kept = {key: each for key, each in weights.items() if not key.startswith(lost)}
+    layout.save(tmp_path / "checkpoints/a.safetensors", kept)
+    _, clip, vae = ModelLibrary(ModelFolders([tmp_path]), CPU).checkpoint("a.safetensors")
+    with pytest.raises(ModelFileError, match=what):
+        use(clip, vae)
+
+
+@pytest.mark.parametrize(
     ("key", "weight", "what"),
     [
-        ("model.diffusion_model.input_blocks.0.0.weight", torch.zeros(64, 9, 3, 3), "takes 9 channels"),
+        ("model.diffusion_model.input_blocks.0.0.weight", torch.zeros(64, 7, 3, 3), "takes 7 channels"),
         ("model.diffusion_model.out.2.weight", torch.zeros(4, 64, 3, 3, dtype=torch.int8), "quantised"),
-        ("model.diffusion_model.time_embed.0.weight", torch.zeros(7, 7), "size mismatch"),
+        (
+            "model.diffusion_model.time_embed.0.weight",
+            torch.zeros(7, 7),
+            r"time_embed.0.weight has the shape \(7, 7\), \(\d+, \d+\) is right",
+        ),
         ("model.diffusion_model.label_emb.0.0.weight", torch.zeros(7, 7), "another family"),
-        ("ztsnr", torch.zeros(0), "zero signal"),
     ],
 )
 def test_a_checkpoint_that_departs_from_the_family_says_how(

@@ -12,7 +12,7 @@ from limner.models.device import Devices
 from limner.models.files import BUILTIN, ModelFolders
 from limner.models.library import ModelLibrary
 from limner.nodes import library
-from tests.unit.models import layout
+from tests.support.tiny import layout
 from tests.unit.nodes.contexts import Run, run_in
 
 NODES = library.load()
@@ -114,7 +114,7 @@ def test_items_of_a_batch_are_painted_as_if_alone(models: ModelLibrary, tmp_path
 
 @pytest.mark.parametrize(
     ("latent", "what"),
-    [(torch.ones(1, 16, 8, 8), "16 channels, the model works on 4"), (torch.ones(1, 4, 1, 8, 8), "four dimensions")],
+    [(torch.ones(1, 16, 8, 8), "16 channels, the model works on 4"), (torch.ones(1, 4, 1, 8, 8), "4 dimensions")],
 )
 def test_a_latent_of_another_family_is_refused(
     latent: torch.Tensor, what: str, models: ModelLibrary, tmp_path: Path

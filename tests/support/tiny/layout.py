@@ -1,4 +1,4 @@
-"""Checkpoints in the SD1.x layout with random weights, of any size: what the loader must be able to read back."""
+"""Networks of the Stable Diffusion kind with random weights, of any size, and their keys in the original layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ RESNET = {
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large the three networks are. `attention`: which levels of the UNet look at the text."""
+    """How large the three networks are. attention: which levels of the UNet look at the text. heads: 0 for 64 channels
+    each. inputs: channels that the UNet takes. vector: width of what it takes beside the text."""
 
     widths: tuple[int, ...] = (64, 128)
     attention: tuple[bool, ...] = (True, False)
@@ -40,6 +41,11 @@ class Size:
     vae_widths: tuple[int, ...] = (32, 32, 64, 64)
     vae_attention: bool = True
     linear: bool = False
+    inputs: int = 4
+    vector: int = 0
+    depth: int = 1
+    latent_channels: int = 4
+    quant_conv: bool = True
 
 
 SD15 = Size(
@@ -55,8 +61,12 @@ def unet(size: Size) -> UNet2DConditionModel:
         down_block_types=tuple("CrossAttnDownBlock2D" if each else "DownBlock2D" for each in size.attention),
         up_block_types=tuple("CrossAttnUpBlock2D" if each else "UpBlock2D" for each in reversed(size.attention)),
         cross_attention_dim=size.text_width,
-        attention_head_dim=size.heads,
+        attention_head_dim=size.heads or tuple(max(1, width // 64) for width in size.widths),
         use_linear_projection=size.linear,
+        transformer_layers_per_block=size.depth,
+        in_channels=size.inputs,
+        class_embed_type="projection" if size.vector else None,
+        projection_class_embeddings_input_dim=size.vector or None,
     )
 
 
@@ -67,7 +77,9 @@ def vae(size: Size) -> AutoencoderKL:
         layers_per_block=2 if size == SD15 else 1,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        latent_channels=4,
+        latent_channels=size.latent_channels,
+        use_quant_conv=size.quant_conv,
+        use_post_quant_conv=size.quant_conv,
         mid_block_add_attention=size.vae_attention,
     )
 
@@ -104,8 +116,8 @@ def networks(size: Size, *, empty: bool = False) -> Networks:
 
 def keys(size: Size, made: Networks) -> dict[str, Tensor]:
     """Their weights under the keys of the SD1.x layout."""
-    weights = {f"model.diffusion_model.{key}": each for key, each in _unet_keys(size, made.unet.state_dict())}
-    weights |= {f"first_stage_model.{key}": each for key, each in _vae_keys(size, made.vae.state_dict())}
+    weights = {f"model.diffusion_model.{key}": each for key, each in unet_keys(size, made.unet.state_dict())}
+    weights |= {f"first_stage_model.{key}": each for key, each in vae_keys(size, made.vae.state_dict())}
     text_weights = made.text.state_dict()
     return weights | {f"cond_stage_model.transformer.text_model.{key}": each for key, each in text_weights.items()}
 
@@ -118,7 +130,7 @@ def save(path: Path, weights: dict[str, Tensor], *, config: dict[str, Any] | Non
     return path
 
 
-def _unet_keys(size: Size, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def unet_keys(size: Size, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     names = _unet_blocks(size)
     for key, weight in weights.items():
         ours = next(prefix for prefix in names if key.startswith(prefix))
@@ -131,6 +143,8 @@ def _unet_keys(size: Size, weights: dict[str, Tensor]) -> Iterator[tuple[str, Te
 
 def _unet_blocks(size: Size) -> dict[str, str]:
     names = {
+        "class_embedding.linear_1.": "label_emb.0.0.",
+        "class_embedding.linear_2.": "label_emb.0.2.",
         "time_embedding.linear_1.": "time_embed.0.",
         "time_embedding.linear_2.": "time_embed.2.",
         "conv_in.": "input_blocks.0.0.",
@@ -160,7 +174,7 @@ def _unet_blocks(size: Size) -> dict[str, str]:
     return names
 
 
-def _vae_keys(size: Size, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def vae_keys(size: Size, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     levels = len(size.vae_widths)
     names = {"conv_norm_out.": "norm_out.", "conv_shortcut.": "nin_shortcut.", "mid_block.resnets.0.": "mid.block_1."}
     names |= {"mid_block.resnets.1.": "mid.block_2.", "mid_block.attentions.0.": "mid.attn_1."}
