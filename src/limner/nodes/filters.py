@@ -6,12 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limner.errors import UnfitInput
+
 SHARPNESS = 10
 """How strongly a sharpening of 1 counts, as ComfyUI's workflows expect it."""
 
 
 def blurred(planes: Tensor, radius: int, sigma: float) -> Tensor:
-    """Gaussian blur over 2 * radius + 1 pixels each way. sigma is told in units of the radius."""
+    """Gaussian blur over 2 * radius + 1 pixels each way. sigma is told in units of the radius. Raises UnfitInput."""
+    if radius < 0 or not sigma > 0:
+        raise UnfitInput(f"a blur of radius {radius} and sigma {sigma}: the radius is 0 or more, sigma above 0")
     weights = _weights(radius, sigma, planes)
     channels = planes.shape[1]
     for direction in (-1, -2):

@@ -50,6 +50,13 @@ def planes_of(latent: Latent, name: str = "samples") -> Tensor:
     return samples
 
 
+def counted(**numbers: int) -> None:
+    """Raises UnfitInput where one of these is negative: links may bring numbers that no widget would take."""
+    for name, number in numbers.items():
+        if number < 0:
+            raise UnfitInput(f"{name} is {number}; it is counted from 0")
+
+
 def repeated(batch: Tensor, count: int) -> Tensor:
     """A batch of this many items: repeated from the start where it has fewer, cut where it has more."""
     if len(batch) < count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.nodes.fitting import masks, repeated
+from limner.nodes.fitting import counted, masks, repeated
 from limner.nodes.scaling import scale_masks, scale_planes
 
 
@@ -15,6 +15,7 @@ def pasted(below: Tensor, above: Tensor, x: int, y: int, *, mask: Tensor | None 
     x, y: where the left upper corner of `above` comes, in places; what reaches out is left out. fit: `above` is first
     brought to the size of `below`. The mask is stretched over `above`. Batches are repeated or cut to that of `below`.
     """
+    counted(x=x, y=y)
     height, width = below.shape[-2:]
     if fit:
         above = scale_planes(above, width, height, "bilinear")

@@ -306,3 +306,15 @@ def test_an_operation_in_guidance_works_on_what_the_prompt_changes() -> None:
 def test_what_is_no_latent_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UnfitInput, match="latents are"):
         value("LatentMultiply", samples={"samples": torch.zeros(shape)}, multiplier=1.0)
+
+
+def test_negative_places_are_refused() -> None:
+    start = latent(1, 4, 16, 16)
+    with pytest.raises(UnfitInput, match="x is -8"):
+        value("LatentCrop", samples=start, width=64, height=64, x=-8, y=0)
+    with pytest.raises(UnfitInput, match="y is -8"):
+        value("LatentComposite", samples_to=start, samples_from=start, x=0, y=-8, feather=0)
+    with pytest.raises(UnfitInput, match="x is -1"):
+        value("LatentCompositeMasked", destination=start, source=start, x=-8, y=0, resize_source=False)
+    with pytest.raises(UnfitInput, match="length is -1"):
+        value("LatentFromBatch", samples=start, batch_index=0, length=-1)

@@ -112,6 +112,16 @@ def test_a_part_outside_of_a_mask_is_refused(x: int, y: int) -> None:
         value("CropMask", mask=noise(1, 6, 8), x=x, y=y, width=1, height=1)
 
 
+def test_a_negative_place_is_refused() -> None:
+    mask = noise(1, 6, 8)
+    with pytest.raises(UnfitInput, match="y is -1"):
+        value("CropMask", mask=mask, x=0, y=-1, width=1, height=1)
+    with pytest.raises(UnfitInput, match="x is -1"):
+        value("MaskComposite", destination=mask, source=mask, x=-1, y=0, operation="add")
+    with pytest.raises(UnfitInput, match="bottom is -3"):
+        value("FeatherMask", mask=mask, left=0, top=0, right=0, bottom=-3)
+
+
 def test_the_channels_of_a_picture_become_masks_and_pictures_again() -> None:
     image = noise(2, 3, 4, 4)
     for place, channel in enumerate(["red", "green", "blue", "alpha"]):

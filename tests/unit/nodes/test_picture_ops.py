@@ -331,3 +331,20 @@ def test_a_clear_source_leaves_the_destination_where_the_mode_shows_it(mode: str
     assert torch.equal(mask, torch.full_like(mask, float(hidden)))
     shown = torch.zeros_like(colours) if hidden else given["destination"][:2, ..., :3]
     assert torch.allclose(colours, shown, atol=1e-6)
+
+
+LINKED: list[tuple[str, dict[str, Any], str]] = [
+    ("ImageCrop", {"width": 2, "height": 2, "x": -1, "y": 0}, "x is -1"),
+    ("ImageFromBatch", {"batch_index": -2, "length": 1}, "batch_index is -2"),
+    ("ImagePadForOutpaint", {"left": 0, "top": -8, "right": 0, "bottom": 0, "feathering": 0}, "top is -8"),
+    ("ImageBlur", {"blur_radius": 1, "sigma": 0.0}, r"sigma 0\.0"),
+    ("ImageSharpen", {"sharpen_radius": -1, "sigma": 1.0, "alpha": 1.0}, "radius -1"),
+    ("ImageSharpen", {"sharpen_radius": 1, "sigma": float("nan"), "alpha": 1.0}, "sigma nan"),
+    ("Morphology", {"operation": "erode", "kernel_size": 0}, "kernel_size is 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "inputs", "fault"), LINKED)
+def test_numbers_that_only_a_link_can_bring_are_refused(name: str, inputs: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UnfitInput, match=fault):
+        value(name, image=noise(1, 6, 8, 3), **inputs)

@@ -10,7 +10,7 @@ from torch import Tensor
 from limner.errors import UnfitInput
 from limner.graph.spec import OutputSpec, node
 from limner.graph.types import Int, Socket
-from limner.nodes.fitting import alike, pictures
+from limner.nodes.fitting import alike, counted, pictures
 from limner.nodes.memory import check_room
 from limner.nodes.scaling import scale
 from limner.nodes.sockets import Image
@@ -42,6 +42,7 @@ def from_batch(
     length: Annotated[int, Int(1, 4096)] = 1,
 ) -> Image:
     """Takes some pictures of a batch, counted from 0. Beyond the end the last one is taken."""
+    counted(batch_index=batch_index, length=length)
     start = min(batch_index, len(pictures(image)) - 1)
     return image[start : start + length].clone()
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 
+from limner.errors import UnfitInput
 from limner.graph.spec import node
 from limner.graph.types import Choices, Int
 from limner.nodes.fitting import pictures
@@ -52,4 +53,6 @@ def morphology(
 
     open and close remove small bright or dark spots, top_hat and bottom_hat keep only those, gradient gives outlines.
     """
+    if kernel_size < 1:
+        raise UnfitInput(f"kernel_size is {kernel_size}; the square has an edge of a pixel at the least")
     return OPERATIONS[operation](pictures(image).movedim(-1, 1), kernel_size).movedim(1, -1)

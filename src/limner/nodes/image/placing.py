@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limner.graph.spec import node
 from limner.graph.types import Choices, Flag, Int
-from limner.nodes.fitting import alike, pictures
+from limner.nodes.fitting import alike, counted, pictures
 from limner.nodes.memory import check_room
 from limner.nodes.scaling import scale
 from limner.nodes.sockets import Image, Mask
@@ -40,6 +40,7 @@ def crop_image(
     y: Annotated[int, Int(0, 16384, step=1)] = 0,
 ) -> Image:
     """Cuts a part out of pictures. What would lie outside is left out; at least one pixel remains."""
+    counted(width=width, height=height, x=x, y=y)
     _, now_height, now_width, _ = pictures(image).shape
     left, top = min(x, now_width - 1), min(y, now_height - 1)
     return image[:, top : top + height, left : left + width]
@@ -108,6 +109,7 @@ def pad_for_outpaint(
     feathering: over so many pixels the mask reaches into the old picture, fading. A picture that is not more than twice
     as high and wide gets none.
     """
+    counted(left=left, top=top, right=right, bottom=bottom)
     batch, height, width, channels = pictures(image).shape
     check_room(batch, height + top + bottom, width + left + right, channels)
     padded = torch.full((batch, height + top + bottom, width + left + right, channels), GREY).to(image)

@@ -8,7 +8,7 @@ import torch
 
 from limner.graph.spec import OutputSpec, node
 from limner.graph.types import Choices, Int, Socket
-from limner.nodes.fitting import repeated, samples_of
+from limner.nodes.fitting import counted, repeated, samples_of
 from limner.nodes.latent.arithmetic import as_large
 from limner.nodes.latent.placing import MODULE
 from limner.nodes.latent.rebatching import Item, items_of, joined, places_of
@@ -24,6 +24,7 @@ def from_batch(
     length: Annotated[int, Int(1, 64)] = 1,
 ) -> Latent:
     """Takes some latents of a batch, counted from 0; each keeps its own noise. Beyond the end the last one is taken."""
+    counted(batch_index=batch_index, length=length)
     tensor = samples_of(samples)
     start = min(batch_index, len(tensor) - 1)
     part = slice(start, start + length)

@@ -10,7 +10,7 @@ from torch import Tensor
 from limner.errors import UnfitInput
 from limner.graph.spec import node
 from limner.graph.types import Flag, Int
-from limner.nodes.fitting import masks, planes_of, repeated
+from limner.nodes.fitting import counted, masks, planes_of, repeated
 from limner.nodes.latent.places import PIXELS
 from limner.nodes.pasting import pasted
 from limner.nodes.sockets import Latent, Mask
@@ -35,6 +35,7 @@ def composite_latents(
 
     feather: over so many pixels they fade in, on sides that do not lie at the edge of the latent below.
     """
+    counted(x=x, y=y, feather=feather)
     below, above = _both(samples_to, samples_from, "samples_to", "samples_from")
     height, width = below.shape[-2:]
     left, top = min(x // PIXELS, width), min(y // PIXELS, height)

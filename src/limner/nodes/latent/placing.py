@@ -10,7 +10,7 @@ from torch import Tensor
 from limner.errors import UnfitInput
 from limner.graph.spec import node
 from limner.graph.types import Choices, Int
-from limner.nodes.fitting import planes_of, repeated
+from limner.nodes.fitting import counted, planes_of, repeated
 from limner.nodes.latent.places import LEAST, PIXELS
 from limner.nodes.sockets import Latent
 
@@ -43,6 +43,7 @@ def crop_latent(
     y: Annotated[int, Int(0, 16384, step=8)] = 0,
 ) -> Latent:
     """Cuts a part out of latents, told in pixels. It is moved to where at least 64 pixels of the latent lie in it."""
+    counted(width=width, height=height, x=x, y=y)
     tensor = planes_of(samples)
     rows = _part(tensor.shape[-2], y // PIXELS, height // PIXELS)
     columns = _part(tensor.shape[-1], x // PIXELS, width // PIXELS)

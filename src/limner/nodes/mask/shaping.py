@@ -11,7 +11,7 @@ from torch import Tensor
 from limner.errors import UnfitInput
 from limner.graph.spec import node
 from limner.graph.types import Choices, Flag, Float, Int
-from limner.nodes.fitting import masks
+from limner.nodes.fitting import counted, masks
 from limner.nodes.growth import dilated, dilated_in_diamonds
 from limner.nodes.mask.making import MODULE
 from limner.nodes.sockets import Mask
@@ -33,6 +33,7 @@ def crop_mask(
     height: Annotated[int, Int(1, 16384, step=1)] = 512,
 ) -> Mask:
     """Cuts a part out of masks. What would lie outside is left out."""
+    counted(x=x, y=y, width=width, height=height)
     whole = masks(mask)
     if x >= whole.shape[2] or y >= whole.shape[1]:
         raise UnfitInput(f"a part at {x}, {y} lies outside of a mask of {whole.shape[2]}x{whole.shape[1]} pixels")
@@ -62,6 +63,7 @@ def composite_masks(
 
     What reaches out is left out. A single mask is joined with each of a batch.
     """
+    counted(x=x, y=y)
     below, above = masks(destination, "destination"), masks(source, "source").to(destination)
     count = max(len(below), len(above))
     if {len(below), len(above)} - {1, count}:
@@ -86,6 +88,7 @@ def feather_mask(
     As workflows are used to it, the steps on the right and at the bottom lie one pixel farther out than those on the
     left and at the top, so that the first of them falls on the opposite edge.
     """
+    counted(left=left, top=top, right=right, bottom=bottom)
     whole = masks(mask)
     _, height, width = whole.shape
     columns = _fading(width, left) * _fading(width, right).flip(0).roll(1)
