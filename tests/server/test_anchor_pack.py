@@ -33,7 +33,7 @@ def test_object_info_of_a_packs_classes_is_what_comfyui_tells(packed: Tree) -> N
     assert {name: packed.get(f"/object_info/{name}")[name] for name in told} == told
 
 
-@pytest.mark.parametrize("name", ["12", "20", "42", "43", "50", "51", "53", "54", "57"])
+@pytest.mark.parametrize("name", ["12", "20", "42", "43", "50", "51", "52", "53", "54", "55", "56", "57", "58", "11"])
 async def test_a_run_with_the_pack_tells_what_comfyui_tells(packed: Tree, name: str) -> None:
     transcript = recording(name)
     packed.http.post("/free", json={"free_memory": True})
@@ -44,6 +44,18 @@ async def test_a_run_with_the_pack_tells_what_comfyui_tells(packed: Tree, name: 
         if exchange["request"]["path"].startswith("/history/"):
             for prompt_id, entry in exchange["response"]["json"].items():
                 assert told_of(entries[prompt_id]) == told_of(entry)
+
+
+def test_a_packs_scripts_are_listed_and_served(packed: Tree) -> None:
+    assert packed.get("/extensions") == ["/extensions/anchor_pack/anchor.js"]
+    for prefix in ("", "/api"):
+        answer = packed.http.get(f"{prefix}/extensions/anchor_pack/anchor.js")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/javascript")
+        assert answer.headers["cache-control"] == "no-cache"
+        assert answer.text == (PACKS / "anchor_pack" / "web" / "anchor.js").read_text()
+    assert packed.http.get("/extensions/anchor_pack/../__init__.py").status_code == 404
+    assert packed.http.get("/extensions/anchor_pack/__init__.py").status_code == 404
 
 
 def told_of(entry: dict[str, Any]) -> Any:

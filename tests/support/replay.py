@@ -89,7 +89,8 @@ def recorded_runs(transcript: dict[str, Any]) -> dict[str, list[dict[str, Any]]]
             end = next(
                 index
                 for index, frame in enumerate(rest)
-                if frame.get("type") == "executing" and frame["data"]["node"] is None
+                if frame.get("type") == "executing"
+                and frame["data"]["node"] is None
                 and frame["data"]["prompt_id"] == prompt_id
             )
             found[prompt_id], rest = [_as_decoded(frame) for frame in rest[: end + 1]], rest[end + 1 :]
@@ -100,7 +101,9 @@ def _as_decoded(frame: dict[str, Any]) -> dict[str, Any]:
     if "binary" not in frame:
         return frame
     told = frame["binary"]
-    return decoded(bytes.fromhex(told["head_hex"])) if told["event"] != 4 else {"binary": 4, "metadata": told["metadata"]}
+    return (
+        decoded(bytes.fromhex(told["head_hex"])) if told["event"] != 4 else {"binary": 4, "metadata": told["metadata"]}
+    )
 
 
 def of_run(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:

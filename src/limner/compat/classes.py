@@ -29,6 +29,7 @@ class ClassNode(NodeType):
     def __init__(self, node_class: Any, spec: NodeSpec) -> None:
         self.node_class = node_class
         self.spec = spec
+        self.is_async = inspect.iscoroutinefunction(getattr(node_class, node_class.FUNCTION))
         self._hidden = {each.name: each for each in spec.inputs if each.kind == "hidden"}
 
     @classmethod

@@ -30,6 +30,7 @@ class SchemaNode(NodeType):
     def __init__(self, node_class: type[ComfyNode], spec: NodeSpec, *, expands: bool) -> None:
         self.node_class = node_class
         self.spec = spec
+        self.is_async = inspect.iscoroutinefunction(node_class.execute)
         self._expands = expands
         self._hidden = [each.name for each in spec.inputs if each.kind == "hidden"]
         self._nested = {each.name for each in spec.inputs if is_dynamic(each.type)}

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from limner.comfy.dialect.context import Dialect
+from limner.comfy.dialect.extensions import Extensions
 from limner.comfy.dialect.files import Files
 from limner.comfy.dialect.info import Info
 from limner.comfy.dialect.prompts import Prompts
@@ -24,6 +25,7 @@ PREFIXES = ("", "/api")
 def routes(dialect: Dialect, sockets: Sockets) -> list[BaseRoute]:
     """One route per path and prefix, which answers all of its methods; HEAD works wherever GET does."""
     files, info, prompts, queue = Files(dialect), Info(dialect), Prompts(dialect), Queue(dialect)
+    extensions = Extensions(dialect)
     table: dict[str, dict[str, Handler]] = {
         "/prompt": {"GET": prompts.remaining, "POST": prompts.submit},
         "/queue": {"GET": queue.show, "POST": queue.change},
@@ -39,6 +41,8 @@ def routes(dialect: Dialect, sockets: Sockets) -> list[BaseRoute]:
         "/system_stats": {"GET": info.system_stats},
         "/features": {"GET": info.features},
         "/embeddings": {"GET": info.embeddings},
+        "/extensions": {"GET": extensions.scripts},
+        "/extensions/{path:path}": {"GET": extensions.file},
         "/models": {"GET": info.folders},
         "/models/{kind}": {"GET": info.models},
     }
