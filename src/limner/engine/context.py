@@ -109,12 +109,22 @@ class RunContext:
 
     def at(self, node: NodeRef, list_index: int = 0) -> RunContext:
         """The context of one call of a node in the same run."""
-        there = object.__new__(RunContext)
-        for name in RunContext.__slots__:
-            setattr(there, name, getattr(self, name))
+        there = object.__new__(RunContext)  # one for each call: by hand, as anything general is slower than the rest
+        there.prompt_id = self.prompt_id
+        there.tenant = self.tenant
         there.node = node
         there.list_index = list_index
         there.graph_prefix = GraphPrefix(node.id, list_index)
+        there.prompt = self.prompt
+        there.dynprompt = self.dynprompt
+        there.extra_pnginfo = self.extra_pnginfo
+        there.files = self.files
+        there.services = self.services
+        there.on_step = self.on_step
+        there.on_warning = self.on_warning
+        there.on_event = self.on_event
+        there.check = self.check
+        there._run = self._run
         return there
 
     @property

@@ -83,6 +83,7 @@ class Run:
         self.specs = {name: kind.spec for name, kind in tools.library.items()}
         self.keys: dict[str, str] = {}
         self.wirings: dict[str, Wiring] = {}
+        self.refs: dict[str, NodeRef] = {}
         self.agenda = Agenda(self.feeders, self.is_output, self.is_async)
         self.values = Values(self.find)
         self.shown: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # ui and meta of results that have one
@@ -445,7 +446,10 @@ class Run:
         return self.tools.objects.get(self.ctx.tenant, node.id, node.class_type, real=real, make=kind.instance)
 
     def ref(self, node_id: str) -> NodeRef:
-        return ref_of(node_id, self.ctx.dynprompt)
+        found = self.refs.get(node_id)
+        if found is None:
+            found = self.refs[node_id] = ref_of(node_id, self.ctx.dynprompt)
+        return found
 
     # Ends
 

@@ -19,6 +19,7 @@ FileMark = Callable[[str, str], Any]
 """What tells whether a model file is still the same, by folder and name: its size and time, say. None: no such file."""
 
 _never_again = count()
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # json.dumps would make one for each node
 
 
 def content_keys(
@@ -74,7 +75,7 @@ def _key(node: Node, spec: NodeSpec, more: list[Any], keys: Mapping[str, str]) -
             inputs.append([name, keys[link.node_id], link.slot])
     own = node.id if spec.keyed_by_id else None
     try:
-        content = json.dumps([node.class_type, own, more, inputs], sort_keys=True, separators=(",", ":"))
+        content = _encode([node.class_type, own, more, inputs])
     except (TypeError, ValueError):  # a graph made by a node may hold any object
         return _unique()
     return hashlib.sha256(content.encode()).hexdigest()
