@@ -115,3 +115,51 @@ class Flow(Prediction):
 
     def start(self, noise: Tensor, latent: Tensor, sigma: Tensor) -> Tensor:
         return self.path.noised(latent, noise, sigma)
+
+
+class Clean(Prediction):
+    """The network tells the clean picture."""
+
+    __slots__ = ()
+
+    def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        return output
+
+
+class Restored(Clean):
+    """The network gets a picture as it is and tells a better one."""
+
+    __slots__ = ()
+
+    def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        return x
+
+
+class Consistency(Epsilon):
+    """The network tells the noise, and is trained to jump to the end from anywhere; near the end x counts itself.
+
+    Luo et al. 2023 (LCM), arXiv:2310.04378, appendix D: sigma_data 0.5, timesteps scaled by 10.
+    """
+
+    __slots__ = ()
+
+    def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
+        time = self.levels.timestep(sigma) * 10.0
+        spread = 0.5**2
+        skip, out = spread / (time**2 + spread), time / (time**2 + spread).sqrt()
+        return out * super().clean(x, output, sigma) + skip * x
+
+
+class CosmosFlow(Prediction):
+    """A flow over any levels: at level s the network sees x / (1 + s), which lies s / (1 + s) of the way to noise."""
+
+    __slots__ = ()
+
+    def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x / (1 + sigma)
+
+    def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
+        return (x - output * sigma) / (1 + sigma)
+
+    def start(self, noise: Tensor, latent: Tensor, sigma: Tensor) -> Tensor:
+        return self.path.noised(latent, noise, sigma)

@@ -89,6 +89,70 @@ class AngleLevels(LogLevels):
         return sigma.atan() / (math.pi / 2)
 
 
+class OddsLevels(LogLevels):
+    """Levels without steps, named by the part of the way to noise, s / (1 + s)."""
+
+    __slots__ = ()
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        top = self.high / (1 + self.high)
+        return torch.where(timestep >= top, self.high, timestep / (1 - timestep.clamp(max=top)))
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        return sigma / (1 + sigma)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistilledLevels(Levels):
+    """The levels that a distilled network was trained at: every `stride`-th of its teacher's, up to the highest."""
+
+    stride: int
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        return Levels.sigma(self, (timestep - (self.stride - 1)) / self.stride)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        return Levels.timestep(self, sigma) * self.stride + (self.stride - 1)
+
+    def _within(self, done: float) -> float:
+        return float(self.sigma(torch.tensor((1 - done) * (len(self) * self.stride - 1))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CosineLevels(Levels):
+    """Levels whose kept share of the picture falls as a squared cosine of the time, 0..1.
+
+    Nichol and Dhariwal 2021, arXiv:2102.09672, equation 17, as in Pernias et al. 2023 (Wuerstchen), arXiv:2306.00637;
+    a `shift` above 1 spends more of the way near the noise, Hoogeboom et al. 2023, arXiv:2301.11093, section 3.1.
+    """
+
+    shift: float
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        return _cosine_sigma(timestep, self.shift)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The time at which there is this much noise without a shift, which is what the network goes by."""
+        kept = 1 / (sigma**2 + 1)
+        start = math.cos(COSINE_OFFSET / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
+        return (kept * start).sqrt().acos() / (math.pi / 2) * (1 + COSINE_OFFSET) - COSINE_OFFSET
+
+    def _within(self, done: float) -> float:
+        return float(self.sigma(torch.tensor(1 - done)))
+
+
+COSINE_OFFSET = 0.008
+
+
+def _cosine_sigma(time: Tensor, shift: float) -> Tensor:
+    start = math.cos(COSINE_OFFSET / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
+    kept = ((time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2).cos() ** 2 / start
+    if shift != 1:
+        kept = ((kept / (1 - kept)).log() + 2 * math.log(1 / shift)).sigmoid()
+    kept = kept.clamp(0.0001, 0.9999)
+    return ((1 - kept) / kept).sqrt()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowLevels(Levels):
     """Levels 0..1 of a straight path, with more of the way spent near the noise the larger `shift` is.
@@ -133,6 +197,23 @@ def log_uniform(low: float, high: float, *, rows: int = 1000) -> LogLevels:
 def angles(low: float, high: float, *, rows: int = 1000) -> AngleLevels:
     """Levels without steps, as networks that tell a velocity at any angle know them."""
     return AngleLevels(torch.linspace(math.log(low), math.log(high), rows).exp())
+
+
+def odds(low: float, high: float, *, rows: int = 1000) -> OddsLevels:
+    """Levels without steps, as flow networks over any levels know them."""
+    return OddsLevels(torch.linspace(math.log(low), math.log(high), rows).exp())
+
+
+def distilled(levels: Levels, *, rows: int = 50) -> DistilledLevels:
+    """The levels of a network that was distilled to this many steps from one with a table of more."""
+    stride = len(levels) // rows
+    return DistilledLevels(levels.table[stride - 1 :: stride][:rows].clone(), stride=stride)
+
+
+def cosine(shift: float = 1.0, *, rows: int = 10000) -> CosineLevels:
+    """The levels of Stable Cascade."""
+    times = torch.arange(1, rows + 1, dtype=torch.float32) / rows
+    return CosineLevels(_cosine_sigma(times, shift), shift=shift)
 
 
 def scaled_linear(low: float, high: float, *, steps: int) -> Levels:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from limner.diffusion import ranges
 from limner.diffusion.levels import Levels
+from limner.diffusion.ranges import ended
 
 Schedule = Callable[[Levels, int], Tensor]
 
@@ -57,35 +59,29 @@ def section(sigmas: Tensor, start: int = 0, end: int | None = None, *, leftover:
     return sigmas[start:] if start < len(sigmas) - 1 else sigmas[:0]
 
 
-def _end(levels_passed: Tensor) -> Tensor:
-    return torch.cat([levels_passed.float(), torch.zeros(1)])
-
-
 @schedule("simple")
 def simple(levels: Levels, steps: int) -> Tensor:
     """Every (T / steps)-th row of the table, from the top."""
     stride = len(levels) / steps
-    return _end(levels.table[[-(1 + int(step * stride)) for step in range(steps)]])
+    return ended(levels.table[[-(1 + int(step * stride)) for step in range(steps)]])
 
 
 @schedule("sgm_uniform")
 def sgm_uniform(levels: Levels, steps: int) -> Tensor:
     """Evenly spaced timesteps, as `normal`, but the lowest level is left out."""
-    return _end(levels.sigma(_timesteps(levels, steps + 1)[:-1]))
+    return ended(levels.sigma(_timesteps(levels, steps + 1)[:-1]))
 
 
 @schedule("karras")
 def karras(levels: Levels, steps: int) -> Tensor:
     """Even in sigma^(1/7). Karras et al. 2022, arXiv:2206.00364, equation 5 with rho 7."""
-    ramp, rho = torch.linspace(0, 1, steps), 7.0
-    high, low = levels.high ** (1 / rho), levels.low ** (1 / rho)
-    return _end((high + ramp * (low - high)) ** rho)
+    return ranges.karras(steps, levels.low, levels.high)
 
 
 @schedule("exponential")
 def exponential(levels: Levels, steps: int) -> Tensor:
     """Even in log sigma."""
-    return _end(torch.linspace(math.log(levels.high), math.log(levels.low), steps).exp())
+    return ranges.exponential(steps, levels.low, levels.high)
 
 
 @schedule("ddim_uniform")
@@ -94,24 +90,19 @@ def ddim_uniform(levels: Levels, steps: int) -> Tensor:
 
     Song et al. 2021, arXiv:2010.02502, appendix D.
     """
-    return _end(levels.table[1 :: max(len(levels) // steps, 1)].flip(0))
+    return ended(levels.table[1 :: max(len(levels) // steps, 1)].flip(0))
 
 
 @schedule("beta")
 def beta(levels: Levels, steps: int) -> Tensor:
-    """Timesteps dense at both ends, spread as the beta distribution with both shapes 0.6; equal ones count once.
-
-    Lee et al. 2024, arXiv:2407.12173, section 4.
-    """
-    places = _beta_quantiles(1 - torch.arange(steps, dtype=torch.float64) / steps, 0.6)
-    rows = (places * (len(levels) - 1)).round(decimals=6).round().long()  # the middle lies between two rows, exactly
-    return _end(levels.table[list(dict.fromkeys(rows.tolist()))])
+    """Timesteps dense at both ends, spread as the beta distribution with both shapes 0.6."""
+    return ranges.beta(levels, steps)
 
 
 @schedule("normal")
 def normal(levels: Levels, steps: int) -> Tensor:
     """Evenly spaced timesteps between the table's ends."""
-    return _end(levels.sigma(_timesteps(levels, steps)))
+    return ended(levels.sigma(_timesteps(levels, steps)))
 
 
 @schedule("linear_quadratic")
@@ -121,7 +112,7 @@ def linear_quadratic(levels: Levels, steps: int) -> Tensor:
     Polyak et al. 2024 (Movie Gen), arXiv:2410.13720, section 3.4.3.
     """
     if steps == 1:
-        return _end(torch.tensor([levels.high]))
+        return ended(torch.tensor([levels.high]))
     even, small = steps // 2, 0.025
     rest = steps - even
     slope_change = even - small * steps
@@ -130,31 +121,16 @@ def linear_quadratic(levels: Levels, steps: int) -> Tensor:
     offset = square * even**2
     done = [small * step / even for step in range(even)]
     done += [square * step**2 + slope * step + offset for step in range(even, steps)]
-    return _end((1 - torch.tensor(done, dtype=torch.float64)) * levels.high)
+    return ended((1 - torch.tensor(done, dtype=torch.float64)) * levels.high)
 
 
 @schedule("kl_optimal")
 def kl_optimal(levels: Levels, steps: int) -> Tensor:
     """Even in the arc tangent of sigma. Sabour et al. 2024 (Align Your Steps), arXiv:2404.14507, section 3.1."""
     ramp = torch.linspace(0, 1, steps)
-    return _end((ramp * math.atan(levels.low) + (1 - ramp) * math.atan(levels.high)).tan())
+    return ended((ramp * math.atan(levels.low) + (1 - ramp) * math.atan(levels.high)).tan())
 
 
 def _timesteps(levels: Levels, count: int) -> Tensor:
     ends = levels.timestep(torch.tensor([levels.high, levels.low]))
     return torch.linspace(float(ends[0]), float(ends[1]), count)
-
-
-def _beta_quantiles(shares: Tensor, shape: float) -> Tensor:
-    """Where the beta distribution with both shapes equal has these shares (0..1) of its mass below, to about 1e-7.
-
-    Its density is infinite at the ends; over t^shape instead of t it is smooth up to the middle, and the rest mirrors.
-    """
-    grid = torch.linspace(0, 0.5**shape, 4097, dtype=torch.float64)
-    mass = torch.cat([grid.new_zeros(1), torch.cumulative_trapezoid((1 - grid ** (1 / shape)) ** (shape - 1), grid)])
-    mass = mass / mass[-1] / 2
-    wanted = torch.minimum(shares, 1 - shares)
-    above = torch.searchsorted(mass, wanted).clamp(1, len(mass) - 1)
-    part = (wanted - mass[above - 1]) / (mass[above] - mass[above - 1])
-    place = (grid[above - 1] + part * (grid[above] - grid[above - 1])) ** (1 / shape)
-    return torch.where(shares > 0.5, 1 - place, place)

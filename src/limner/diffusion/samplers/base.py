@@ -87,7 +87,8 @@ class Sampler:
         if self.exploding and path != EXPLODING:
             return self._carried(denoise, x, sigmas, path=path, draw=draw, between=between, at=at, on_step=on_step)
         given = {"path": path, "draw": draw, "between": between, "at": at}
-        wanted = {name: value for name, value in given.items() if self.takes(name)}
+        tuned = getattr(self.walk, "keywords", {})
+        wanted = {name: value for name, value in given.items() if self.takes(name) and name not in tuned}
         asked = denoise.both if self.takes("both") else denoise  # type: ignore[union-attr]
         return self.walk(asked, x, sigmas, **wanted, on_step=on_step)
 
