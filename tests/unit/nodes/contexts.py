@@ -32,6 +32,9 @@ class LocalFiles:
         names = [f"{wanted['prefix']}_{number:05}_{wanted['extension']}" for number in range(1, wanted["count"] + 1)]
         return [SavedFile(path=self.folder / name, filename=name, subfolder="", type=wanted["type"]) for name in names]
 
+    def adopt(self, path: Path, *, type: str, subfolder: str, filename: str) -> SavedFile:
+        return SavedFile(path=path, filename=filename, subfolder=subfolder, type=type)
+
 
 @dataclass
 class Run:

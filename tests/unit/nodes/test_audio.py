@@ -16,7 +16,7 @@ from tests.unit.nodes.media import INSIDE, NODES, TEXTS, call, content, inside, 
 def saved(name: str, folder: Path, audio: Any, **inputs: Any) -> Path:
     prefix = {} if name == "PreviewAudio" else {"filename_prefix": "a"}
     _, result = call(name, folder, audio=audio, **prefix, **inputs)
-    return folder / result.ui["audio"][0]["filename"]
+    return folder / str(result.ui["audio"][0]["filename"])
 
 
 def loudest_at(waveform: torch.Tensor, rate: int) -> float:

@@ -114,6 +114,35 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     return stream
 
 
+def timed(packets: Iterable[av.Packet], stream: av.stream.Stream) -> Iterator[av.Packet]:
+    """The packets of a stream, each with a decoding time: Matroska leaves those of the first ones out."""
+    waiting: list[av.Packet] = []
+    known: int | None = None
+    step = _ticks(stream)
+    for packet in packets:
+        if not packet.size:
+            continue
+        if packet.dts is None and known is None:
+            waiting.append(packet)
+            continue
+        known = packet.dts if packet.dts is not None else (known or 0) + step
+        packet.dts = known
+        for before, early in enumerate(waiting):
+            early.dts = known - step * (len(waiting) - before)
+        yield from waiting
+        waiting.clear()
+        yield packet
+    for number, packet in enumerate(waiting):
+        packet.dts = number * step
+        yield packet
+
+
+def _ticks(stream: av.stream.Stream) -> int:
+    """How long a packet of a stream lasts, in its own units of time."""
+    rate = getattr(stream, "average_rate", None)
+    return max(1, round(1 / (rate * stream.time_base))) if rate and stream.time_base else 1
+
+
 def begins_at(stream: VideoStream) -> float:
     """The time of a stream's first frame, in seconds."""
     return float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -27,6 +27,7 @@ from limner.nodes.media.frames import (
     decoded_pictures,
     encoded_pictures,
     picture_stream,
+    timed,
     video_stream,
 )
 
@@ -263,13 +264,19 @@ class VideoFromFile(VideoInput):
             fits = container.format.name.startswith(COPIED_FROM) and stream.codec_context.name in wanted
             if not fits or any(each.codec_context.name not in COPIED_SOUNDS for each in sounds):
                 return False
-            with writing(self.name), _mp4(path, {**container.metadata, **metadata}) as output:
-                copies = {each: output.add_stream_from_template(each) for each in (stream, *sounds)}
-                for packet in container.demux(*copies):
-                    if packet.dts is not None:
-                        packet.stream = copies[packet.stream]
+            try:
+                with _mp4(path, {**container.metadata, **metadata}) as output:
+                    copies = {each: output.add_stream_from_template(each) for each in (stream, *sounds)}
+                    for packet in heapq.merge(*(timed(self._packets(each.index), each) for each in copies), key=_time):
+                        packet.stream = copies[stream if packet.stream.index == stream.index else sounds[0]]
                         output.mux(packet)
+            except (av.error.FFmpegError, ValueError):  # times or parameters that MP4 does not take
+                return False
         return True
+
+    def _packets(self, index: int) -> Iterator[av.Packet]:
+        with opened(self._reader(), self.name) as container:
+            yield from container.demux(container.streams[index])
 
     def _reader(self) -> BinaryIO | Source:
         if isinstance(self._source, Source):
@@ -312,7 +319,8 @@ def _cut(audio: Audio | None, start: float, length: float) -> Audio | None:
 
 def _mp4(path: str | Path | BinaryIO, texts: Mapping[str, Any]) -> av.container.OutputContainer:
     target = str(path) if isinstance(path, Path) else path
-    output = av.open(target, "w", format="mp4", container_options={"movflags": "use_metadata_tags+faststart"})
+    fast = "+faststart" if isinstance(target, str) else ""  # for that, FFmpeg reads the file again
+    output = av.open(target, "w", format="mp4", container_options={"movflags": f"use_metadata_tags{fast}"})
     output.metadata.update({key: str(text) for key, text in texts.items()})
     return output
 
