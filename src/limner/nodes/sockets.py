@@ -13,6 +13,8 @@ from torch import Tensor
 from limner.diffusion import conditioning, latents
 from limner.graph.types import Socket
 from limner.models import clip, model, vae
+from limner.models.controlnet import chain
+from limner.models.upscale import model as upscale_model
 from limner.nodes.media import audio, video
 
 Image = Annotated[Tensor, Socket("IMAGE")]
@@ -29,6 +31,8 @@ Conditioning = Annotated[conditioning.Conditioning, Socket("CONDITIONING")]
 Model = Annotated[model.Model, Socket("MODEL")]
 Clip = Annotated[clip.Clip, Socket("CLIP")]
 Vae = Annotated[vae.Vae, Socket("VAE")]
+ControlNet = Annotated[chain.Control, Socket("CONTROL_NET")]
+UpscaleModel = Annotated[upscale_model.UpscaleModel, Socket("UPSCALE_MODEL")]
 Sigmas = Annotated[Tensor, Socket("SIGMAS")]
 """(steps + 1,) float32, falling noise levels."""
 

@@ -19,23 +19,27 @@ HINTS = (16, 16, 32, 32)
 SD15: dict[str, Any] = {
     "block_out_channels": (64, 128),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "layers_per_block": 1,
     "cross_attention_dim": 64,
     "attention_head_dim": 8,
     "conditioning_embedding_out_channels": HINTS,
 }
-"""For the tiny SD1.5 of `tests/unit/models/layout.py`."""
+"""For `checkpoints.SD15`."""
 
 SDXL: dict[str, Any] = {
-    "block_out_channels": (64, 128, 128),
+    "block_out_channels": (64, 64, 64),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "transformer_layers_per_block": (1, 1, 2),
+    "layers_per_block": 1,
+    "transformer_layers_per_block": (2, 2, 2),
     "cross_attention_dim": 128,
-    "attention_head_dim": (1, 2, 2),
+    "attention_head_dim": (1, 1, 1),
     "use_linear_projection": True,
     "class_embed_type": "projection",
     "projection_class_embeddings_input_dim": 64 + 6 * 256,
     "conditioning_embedding_out_channels": HINTS,
 }
+"""For `checkpoints.SDXL`."""
+
 DEEPER: dict[str, Any] = {
     **SD15,
     "block_out_channels": (64, 128, 128),
@@ -82,9 +86,9 @@ def save_controlnet(
 
 
 def adapter(kind: str = "full_adapter") -> T2IAdapter:
-    """An adapter for the tiny SD1.5; "light_adapter" is for DEEPER, "full_adapter_xl" for the tiny SDXL."""
+    """An adapter for SD15; "light_adapter" is for DEEPER, "full_adapter_xl" for SDXL."""
     torch.manual_seed(0)
-    channels = {"full_adapter": [64, 128], "light_adapter": [64, 128], "full_adapter_xl": [64, 128, 128]}[kind]
+    channels = {"full_adapter": [64, 128], "light_adapter": [64, 128], "full_adapter_xl": [64, 64, 64]}[kind]
     made = T2IAdapter(
         in_channels=3,
         channels=channels,

@@ -20,9 +20,9 @@ ENDS = {
 SD15 = {
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (64, 64),
     "lora_unet_mid_block_resnets_0_conv1": (128, 128, 3, 3),
-    "lora_te_text_model_encoder_layers_0_mlp_fc1": (256, 64),
+    "lora_te_text_model_encoder_layers_0_mlp_fc1": (128, 64),
 }
-"""Some modules of the tiny SD1.5, and the shapes of their weights."""
+"""Some modules of `checkpoints.SD15`, and the shapes of their weights."""
 
 
 def low_rank(shape: tuple[int, ...], rank: int, seed: int = 0) -> tuple[Tensor, Tensor]:

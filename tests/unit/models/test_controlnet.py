@@ -316,7 +316,7 @@ def test_a_network_of_another_family_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(UnfitInput, match=r"text of width 64, not 128"):
         answer(two, base(SDXL), SDXL)
     three = load_controlnet(save_adapter(tmp_path / "t2i.safetensors"), DEVICES).set_cond_hint(hint())
-    with pytest.raises(UnfitInput, match=r"the widths \[64, 128\], the model has \[64, 128, 128\]"):
+    with pytest.raises(UnfitInput, match=r"the widths \[64, 128\], the model has \[64, 64, 64\]"):
         answer(three, base(SDXL), SDXL)
 
 

@@ -1,0 +1,1 @@
+"""Nodes that change models, merge them, and write them to files."""
