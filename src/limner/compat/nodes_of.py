@@ -7,14 +7,10 @@ from types import ModuleType
 from typing import Any
 
 from limner.compat.classes import ClassNode, UnfitClass
-from limner.compat.pack import Pack, explain, finish
+from limner.compat.pack import NoNodes, Pack, explain, finish
 from limner.compat.schema import SchemaNode, is_schema_class
 from limner.graph.folders import Folders
 from limner.graph.spec import NodeType
-
-
-class NoNodes(ImportError):
-    """An imported module has none of the names by which a pack gives its nodes."""
 
 
 def read(module: ModuleType, pack: Pack, python_module: str, core: Collection[str], folders: Folders) -> None:

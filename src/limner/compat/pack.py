@@ -45,6 +45,10 @@ class Pack:
         return {"name": self.name, "nodes": len(self.kinds), "fault": self.fault, "left_out": self.left_out}
 
 
+class NoNodes(ImportError):
+    """An imported module has none of the names by which a pack gives its nodes."""
+
+
 def explain(error: BaseException) -> str:
     """Why an import failed, in one line that names what is missing."""
     text = told(str(error)).strip()
@@ -55,6 +59,8 @@ def explain(error: BaseException) -> str:
         if error.name.split(".")[0] in NAMES:
             return f"it needs the module {error.name}, which Limner does not offer"
         return f"the Python package {error.name.split('.')[0]!r} is not installed"
+    if isinstance(error, NoNodes):
+        return text
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({Path(error.filename or '?').name}, line {error.lineno})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

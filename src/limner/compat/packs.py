@@ -89,7 +89,7 @@ def _guarded(act: Callable[[], Any]) -> tuple[Any, str]:
     except KeyboardInterrupt:
         raise
     except TooSlow:
-        return None, f"it was not imported after {IMPORT_SECONDS:.0f} s"
+        return None, f"it was not imported after {IMPORT_SECONDS:g} s"
     except SystemExit as error:
         return None, f"it wanted to end the process (SystemExit: {error.code})"
     except BaseException as error:

@@ -420,14 +420,14 @@ class Run:
             else:
                 into[name] = self.items(link, f"input {name}")
         for name, wanted in kind.spec.hidden.items():
-            into[name] = [
-                hidden_value(
-                    wanted,
-                    node_id=node.id,
-                    dynprompt=self.ctx.dynprompt,
-                    extra_pnginfo=self.ctx.extra_pnginfo,
-                )
-            ]
+            value = hidden_value(
+                wanted,
+                node_id=node.id,
+                dynprompt=self.ctx.dynprompt,
+                extra_pnginfo=self.ctx.extra_pnginfo,
+            )
+            if value is not None or name not in into:  # a pack's own hidden input has what the workflow gives it
+                into[name] = [value]
 
     def items(self, link: Link, who: str) -> Items:
         """What comes by a link. Raises RunError where there is nothing of the kind."""

@@ -1,0 +1,1 @@
+from comfy.utils import something_of_tomorrow

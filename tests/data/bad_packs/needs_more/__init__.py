@@ -1,0 +1,1 @@
+import comfy.of_tomorrow
