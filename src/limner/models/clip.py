@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self, cast, overload
 
 import torch
@@ -16,7 +17,7 @@ from limner.models.keys import KeyMap, Place
 from limner.models.patcher import Patcher
 from limner.models.text.cache import EncodingCache, identity
 from limner.models.text.embeddings import Embedding, FindEmbedding
-from limner.models.text.encoder import Choice, TextEncoder
+from limner.models.text.encoder import SECTIONS_AT_ONCE, Choice, TextEncoder
 from limner.models.text.families import Encoded, Part, TextFamily
 from limner.models.text.sections import Cutter, Section, check
 
@@ -183,7 +184,9 @@ class Clip(Patcher):
             with residency.use(self):
                 for number, each in enumerate(wanted):
                     if found[number] is None:
-                        made = each.read()
+                        made = residency.within_memory(
+                            each.read, partial(each.read, at_once=1), what="encoding a prompt"
+                        )
                         kept.put(keys[number], made)
                         found[number] = made
         encoded = {
@@ -223,7 +226,7 @@ class _Reading:
         self.sections = sections
         self.choice = choice
 
-    def read(self) -> tuple[Tensor, Tensor | None]:
+    def read(self, at_once: int = SECTIONS_AT_ONCE) -> tuple[Tensor, Tensor | None]:
         """States (1, all places, width), weighted, and the first section's pooled vector, which has no weights.
 
         A place of weight w becomes empty + w * (plain - empty), with the empty prompt's encoding at that place.
@@ -235,9 +238,9 @@ class _Reading:
         even = [section + [(cutter.pad, 1.0)] * (places - len(section)) for section in self.sections]
         weights = torch.tensor([[weight for _, weight in section] for section in even])
         if even and bool((weights == 1).all()):
-            states, pooled = self.encoder(even, self.choice)
+            states, pooled = self.encoder(even, self.choice, at_once=at_once)
         else:
-            states, pooled = self.encoder([*even, cutter.empty(places)], self.choice)
+            states, pooled = self.encoder([*even, cutter.empty(places)], self.choice, at_once=at_once)
             states = apply_weights(states[:-1], states[-1:], weights) if even else states
         return states.reshape(1, -1, states.shape[-1]), None if pooled is None else pooled[:1]
 

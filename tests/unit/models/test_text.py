@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.engine.context import calling
 from limner.errors import ModelFileError, UnfitInput
+from limner.models import pickled
 from limner.models.clip import Clip
 from limner.models.files import ModelFolders
 from limner.models.patches import Difference
@@ -331,6 +332,21 @@ def test_a_pickled_embedding_is_refused(tmp_path: Path) -> None:
     torch.save({"string_to_param": {"*": ROW}}, tmp_path / "embeddings/old.pt")
     with pytest.raises(ModelFileError, match="pickled"):
         read_embedding(ModelFolders([tmp_path]), "old")
+
+
+def test_a_pickled_embedding_is_read_where_that_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "embeddings").mkdir()
+    told = {"string_to_token": {"*": 265}, "string_to_param": {"*": ROW}, "name": "old", "step": 5}
+    torch.save(told, tmp_path / "embeddings/old.pt")
+    pickled.allow(True)
+    try:
+        found = read_embedding(ModelFolders([tmp_path]), "old")
+    finally:
+        pickled.allow(False)
+    assert found is not None
+    rows = found.rows("clip_l", 4)
+    assert rows is not None
+    assert torch.equal(rows, ROW)
 
 
 def test_the_model_library_is_there_before_diffusers_is() -> None:

@@ -1,18 +1,23 @@
 """Text encoders from files against transformers' own forward, and how families join them."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from limner.errors import ModelFileError, UnfitInput
+from limner.errors import ModelFileError, OutOfMemory, UnfitInput
 from limner.models.clip import Clip
 from limner.models.device import Devices
 from limner.models.text import kinds
+from limner.models.text.clip_text import ClipEncoder
+from limner.models.text.encoder import Choice
 from limner.models.text.load import of_checkpoint, of_files
 from limner.models.text.tokenizer import END, START, tokenizer
 from limner.models.weights import open_weights
@@ -41,6 +46,16 @@ def seen(made: torch.nn.Module, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, .
 
 def close(left: Tensor, right: Tensor) -> bool:
     return left.shape == right.shape and torch.allclose(left, right, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text encoder and no tokenizer may ask the network for anything."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("something asks the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.mark.parametrize("layout", ["transformers", "open_clip"])
@@ -261,6 +276,37 @@ def test_t5_in_fp8_with_scales_is_read(tmp_path: Path) -> None:
     tokens = torch.tensor([[token for token, _ in clip.tokenize(PROMPT)["t5xxl"][0]]])
     with torch.no_grad():
         assert close(clip.encode(PROMPT)[0], made(tokens).last_hidden_state)
+
+
+def test_a_prompt_that_is_too_long_for_this_machine_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tiny.save_t5(tmp_path / "t5.safetensors")
+    clip = load("sd3", tmp_path / "t5.safetensors")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    assert clip.encode(PROMPT)[0].shape == (1, 77, 64)
+    with pytest.raises(OutOfMemory, match=r"a prompt of 20002 tokens needs 8\.9 GiB in the text encoder t5xxl"):
+        clip.encode("a" * 20000)
+
+
+def test_where_memory_runs_out_sections_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tiny.save_clip(tmp_path / "l.safetensors", "clip_l")
+    clip = load("stable_diffusion", tmp_path / "l.safetensors")
+    encoder = clip.cond_stage_model.encoder("clip_l")
+    assert isinstance(encoder, ClipEncoder)
+    read, sizes = encoder.read, []
+
+    def scant(ids: Tensor, choice: Choice) -> tuple[Tensor, Tensor | None]:
+        sizes.append(len(ids))
+        if len(ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return read(ids, choice)
+
+    want, _ = clip.encode("word " * 100)
+    clip.cond_stage_model.encodings.clear()
+    monkeypatch.setattr(encoder, "read", scant)
+    assert close(clip.encode("word " * 100)[0], want)
+    assert sizes == [2, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from torch import Tensor
 
 from limner.engine.context import NoRun, current
-from limner.models.checkpoint import Header, read_header
+from limner.models.checkpoint import Header
 from limner.models.files import ModelFolders
+from limner.models.weights import open_weights
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,9 @@ def split_embeddings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def read_embedding(folders: ModelFolders, name: str) -> Embedding | None:
-    """The rows in `embeddings/NAME.safetensors`; None, with a warning, where there is none.
+    """The rows in `embeddings/NAME.safetensors` (or .pt, .bin); None, with a warning, where there is none.
 
-    Raises ModelFileError for a file that is damaged, pickled, or no embedding.
+    Raises ModelFileError for a file that is damaged, no embedding, or pickled where that is not allowed.
     """
     files = folders.files("embeddings")
     path = next((files[each] for each in files if name in (each, str(PurePosixPath(each).with_suffix("")))), None)
@@ -82,10 +83,8 @@ def tell(text: str) -> None:
 
 
 def _tables(path: Path) -> dict[str, Tensor]:
-    from limner.models.build import read_weights
-
-    header = read_header(path)
-    weights = read_weights(header)
+    file = open_weights(path)
+    header, weights = file.header, file.tensors()
     known = next((key for key in INSIDE if key in weights), None)
     if known is not None:
         weights = {known: weights[known]}

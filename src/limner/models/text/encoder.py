@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor, nn
 
-from limner.errors import UnfitInput
+from limner.errors import OutOfMemory, UnfitInput
 from limner.models.keys import KeyMap
 from limner.models.text.sections import Section
 
@@ -19,6 +20,9 @@ Ids = Callable[[str], Sequence[int]]
 
 SECTIONS_AT_ONCE = 16
 """Sections that go through a network together; a longer prompt goes in parts, so that it needs no more memory."""
+
+SCORES = 3
+"""Tables of (heads, places, places) that attention has at a time: the scores, what is added, and their softmax."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +43,20 @@ class TextEncoder(nn.Module, ABC):
 
     name: what its part of the whole encoder is called, by which LoRA files and embeddings find it (`clip_l`). width:
     of its states. ids: its tokenizer. start, end: the tokens around a text. length: places that it reads at a time;
-    None where that has no end.
+    None where that has no end. heads: of its attention.
     """
 
     start: int | None = None
     end: int | None = None
     length: int | None = None
 
-    def __init__(self, *, name: str, transformer: nn.Module, width: int, ids: Ids) -> None:
+    def __init__(self, *, name: str, transformer: nn.Module, width: int, ids: Ids, heads: int = 1) -> None:
         super().__init__()
         self.name = name
         self.transformer = transformer
         self.width = width
         self.ids = ids
+        self.heads = heads
 
     @property
     @abstractmethod
@@ -71,15 +76,33 @@ class TextEncoder(nn.Module, ABC):
         """Where a token's row lies in the table."""
         return token
 
-    def forward(self, sections: Sequence[Section], choice: Choice) -> tuple[Tensor, Tensor | None]:
-        """States (N, L, width) of N sections of equal length, and pooled vectors (N, P); float32 on the CPU."""
+    def forward(
+        self, sections: Sequence[Section], choice: Choice, *, at_once: int = SECTIONS_AT_ONCE
+    ) -> tuple[Tensor, Tensor | None]:
+        """States (N, L, width) of N sections of equal length, and pooled vectors (N, P); float32 on the CPU.
+
+        at_once: sections that go through the network together. Raises UnfitInput for a token that there is not,
+        OutOfMemory for a section that is too long for this machine.
+        """
         with torch.inference_mode():
+            if self.length is None:
+                self._check_room(len(sections[0]))
+                at_once = 1
             parts = [
-                self._part(sections[first : first + SECTIONS_AT_ONCE], choice)
-                for first in range(0, len(sections), SECTIONS_AT_ONCE)
+                self._part(sections[first : first + at_once], choice) for first in range(0, len(sections), at_once)
             ]
             pooled = [each for _, each in parts if each is not None]
             return torch.cat([states for states, _ in parts]), torch.cat(pooled) if pooled else None
+
+    def _check_room(self, places: int) -> None:
+        """Raises OutOfMemory where attention over so many places needs more than this machine has left."""
+        wanted = SCORES * self.heads * places**2 * self.table.weight.itemsize
+        left = psutil.virtual_memory().available
+        if self.table.weight.device.type == "cpu" and wanted > left:
+            raise OutOfMemory(
+                f"a prompt of {places} tokens needs {wanted / 2**30:.1f} GiB in the text encoder {self.name}, this "
+                f"machine has {left / 2**30:.1f} GiB left; use a shorter one"
+            )
 
     def _part(self, sections: Sequence[Section], choice: Choice) -> tuple[Tensor, Tensor | None]:
         ids = torch.tensor(

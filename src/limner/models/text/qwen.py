@@ -68,4 +68,6 @@ def qwen(weights: Weights, *, ids: Ids) -> QwenEncoder:
     config = qwen_config(weights.header)
     own = weights.under(BASE)
     transformer = build(lambda: Qwen3Model(Qwen3Config(**config)), own.tensors(), header=own.header, part="Qwen3")
-    return QwenEncoder(name=NAME, transformer=transformer, width=config["hidden_size"], ids=ids)
+    return QwenEncoder(
+        name=NAME, transformer=transformer, width=config["hidden_size"], ids=ids, heads=config["num_attention_heads"]
+    )

@@ -85,4 +85,4 @@ def t5(header: Header, tensors: Mapping[str, Tensor], *, ids: Ids) -> T5Encoder:
     own[SHARED] = own[TIED] = own[table_key(header)]
     transformer = build(lambda: T5EncoderModel(T5Config(**config)), own, header=header, part="T5 text encoder")
     transformer.encoder.embed_tokens = transformer.shared  # so that the table is one for both names
-    return T5Encoder(name=NAME, transformer=transformer, width=config["d_model"], ids=ids)
+    return T5Encoder(name=NAME, transformer=transformer, width=config["d_model"], ids=ids, heads=config["num_heads"])
