@@ -51,16 +51,13 @@ def read_graphs(results: Sequence[Result], parent: str, dynprompt: DynamicPrompt
     return nodes
 
 
-def ref_of(node_id: str, dynprompt: DynamicPrompt) -> NodeRef:
-    """How events name a node."""
-    if node_id not in dynprompt.ephemeral_parents:
+def ref_of(node_id: str, dynprompt: DynamicPrompt, parent: NodeRef | None) -> NodeRef:
+    """How events name a node; `parent`: the one in whose place it runs."""
+    if parent is None:
         return NodeRef.plain(node_id)
-    return NodeRef(
-        id=node_id,
-        display=dynprompt.get_display_node_id(node_id),
-        parent=dynprompt.get_parent_node_id(node_id),
-        real=dynprompt.get_real_node_id(node_id),
-    )
+    shown_at = dynprompt.ephemeral_display[node_id]
+    display = parent.display if shown_at == parent.id else dynprompt.get_display_node_id(node_id)
+    return NodeRef(id=node_id, display=display, parent=parent.id, real=parent.real)
 
 
 def links_of(results: Sequence[Result]) -> Iterator[Link]:

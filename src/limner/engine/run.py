@@ -442,13 +442,15 @@ class Run:
         return self.tools.library[node.class_type]
 
     def instance(self, node: Node, kind: NodeType) -> Any:
-        real = self.ctx.dynprompt.get_real_node_id(node.id)
+        real = self.ref(node.id).real
         return self.tools.objects.get(self.ctx.tenant, node.id, node.class_type, real=real, make=kind.instance)
 
     def ref(self, node_id: str) -> NodeRef:
         found = self.refs.get(node_id)
         if found is None:
-            found = self.refs[node_id] = ref_of(node_id, self.ctx.dynprompt)
+            dynprompt = self.ctx.dynprompt
+            parent = dynprompt.get_parent_node_id(node_id)
+            found = self.refs[node_id] = ref_of(node_id, dynprompt, None if parent is None else self.ref(parent))
         return found
 
     # Ends

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from itertools import count
 from typing import Any
 
@@ -28,7 +29,7 @@ def content_keys(
     fingerprint: Fingerprint,
     *,
     file_mark: FileMark | None = None,
-    known: Mapping[str, str] | None = None,
+    known: MutableMapping[str, str] | None = None,
     under: str = "",
 ) -> dict[str, str]:
     """The key of each node, by its id. Ids do not count, unless the class makes them (`NodeSpec.keyed_by_id`).
@@ -37,8 +38,8 @@ def content_keys(
     nodes of unknown classes and nodes in a circle. `known`: keys of nodes outside of the workflow, which it may link
     to; `under`: the key of the node in whose place it runs, as its nodes' results belong to that one.
     """
-    keys: dict[str, str] = dict(known or {})
     made: dict[str, str] = {}
+    keys: Mapping[str, str] = made if known is None else ChainMap(made, known)
 
     def feeders(node_id: str) -> Iterator[str]:
         node = workflow.nodes[node_id]
@@ -50,10 +51,10 @@ def content_keys(
         node = workflow.nodes[node_id]
         spec = specs.get(node.class_type)
         if spec is None:
-            keys[node_id] = made[node_id] = _unique()
+            made[node_id] = _unique()
         else:
             more = [_text(fingerprint(node)), under, _marks(node, spec, file_mark) if file_mark else None]
-            keys[node_id] = made[node_id] = _key(node, spec, more, keys)
+            made[node_id] = _key(node, spec, more, keys)
     return made
 
 

@@ -12,6 +12,7 @@ from limner.bus.messages import Live
 from limner.comfy.dialect.frames import Frame
 from limner.comfy.dialect.ordering import Arrival
 from limner.comfy.dialect.socket_events import RunFrames
+from tests.support.recordings import recording
 from tests.unit.comfy.recordings import arrivals, runs, sockets
 
 RECORDED = [
@@ -165,6 +166,26 @@ def test_a_packs_event_reaches_the_client_under_its_own_name_with_the_callers_pr
         "data": {"prompt_id": "p", "about": [{"id": "p", "p": 1}, "job j", 5], "name": "n", "event": "e"},
     }
     assert list(RunFrames("p", None).apply(live("PackEvent", name="pack.done", data=data))) == []
+
+
+def test_a_packs_event_for_everyone_reaches_everyone_whoever_queued_the_run() -> None:
+    for client in ("c", None):
+        (frame,) = RunFrames("p", client).apply(live("PackEvent", name="pack.done", data={"a": 1}, everyone=True))
+        assert frame.client is None
+        assert json.loads(frame.data) == {"type": "pack.done", "data": {"a": 1}}
+
+
+def test_a_blocked_node_is_told_as_the_recording_has_it_and_the_run_goes_on() -> None:
+    transcript = recording("53")
+    [socket] = [each for each in transcript["websockets"] if each["client"] == "A"]
+    [recorded] = [each for each in socket["events"] if each.get("type") == "execution_error"]
+    data = recorded["data"]
+    run = RunFrames(data["prompt_id"], "client-a")
+    node = {"id": "3", "display": "3", "parent": None, "real": "3"}
+    said = {"node": node, "node_type": "ImageInvert", "message": "stop here", "executed": data["executed"]}
+    (frame,) = run.apply(live("NodeBlocked", **said))
+    assert json.loads(frame.data) == recorded
+    assert list(RunFrames("p", None).apply(live("NodeBlocked", **said))) == []
 
 
 def test_a_packs_event_without_a_prompt_gets_none() -> None:

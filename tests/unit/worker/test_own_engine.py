@@ -140,6 +140,54 @@ async def test_what_a_node_raises_ends_the_run_and_not_the_engine(engine: OwnEng
     assert engine.alive
 
 
+@pytest.mark.parametrize("how", ["exit", "raise", "generator"])
+async def test_a_node_that_would_end_the_process_fails_and_the_next_run_is_fine(
+    engine: OwnEngine, tmp_path: Path, how: str
+) -> None:
+    ended = await engine.run(request(workflow("Leave", how=how), tmp_path), Desk())
+    assert (ended.outcome, ended.end["node"]["id"], ended.end["node_type"]) == ("failed", "1", "Leave")
+    assert (await engine.run(request(workflow("Echo"), tmp_path, run=2), Desk())).outcome == "succeeded"
+
+
+@pytest.mark.parametrize("kind", ["Chatter", "Hoard"])
+async def test_a_node_that_prints_or_hoards_harms_neither_its_run_nor_the_next(
+    engine: OwnEngine, tmp_path: Path, kind: str
+) -> None:
+    for run in (1, 2):
+        ended = await engine.run(request(workflow(kind), tmp_path, run=run), Desk())
+        assert ended.outcome == "succeeded"
+        await engine.free(unload_models=False, free_memory=True)
+    assert (await engine.run(request(workflow("Echo"), tmp_path, run=3), Desk())).outcome == "succeeded"
+
+
+async def test_an_async_node_that_waits_for_ever_hears_an_interrupt(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    run = asyncio.create_task(engine.run(request(workflow("Wait"), tmp_path), desk))
+    await desk.started.wait()
+    await engine.interrupt()
+    ended = await run
+    assert (ended.outcome, ended.end["node"]["id"]) == ("interrupted", "1")
+    assert engine.alive
+
+
+async def test_what_a_pack_says_and_what_is_blocked_is_told_and_the_run_succeeds(
+    engine: OwnEngine, tmp_path: Path
+) -> None:
+    desk = Desk()
+    ended = await engine.run(request(workflow("Tell"), tmp_path), desk)
+    assert (ended.outcome, ended.end.get("code")) == ("succeeded", None)
+    told = {event.kind: event.data for event in desk.events}
+    node = {"id": "1", "display": "1", "parent": None, "real": "1"}
+    assert told["TextShown"] == {"node": node, "text": "shown"}
+    assert told["PackEvent"] == {"name": "pack.done", "data": {"a": 1}, "everyone": True}
+    assert told["NodeBlocked"] == {
+        "node": {"id": "2", "display": "2", "parent": None, "real": "2"},
+        "node_type": "Save",
+        "message": "no further",
+        "executed": ["1"],
+    }
+
+
 async def test_a_workflow_that_is_none_ends_the_run_and_not_the_engine(engine: OwnEngine, tmp_path: Path) -> None:
     ended = await engine.run(request({"1": "no node"}, tmp_path), Desk())
     assert (ended.outcome, ended.end["code"]) == ("failed", "invalid_workflow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+from limner.engine.blocker import ExecutionBlocker
 from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.executor import Executor
@@ -95,6 +97,50 @@ def fail() -> str:
     raise NotFound("there is nothing here")
 
 
+@node("Leave", category="toy", outputs=("TEXT",))
+def leave(*, how: Annotated[str, Text()] = "exit") -> str:
+    """Tries to end the process as a script would."""
+    if how == "exit":
+        sys.exit(3)
+    raise SystemExit("bye") if how == "raise" else GeneratorExit
+
+
+@node("Chatter", category="toy", outputs=("TEXT",))
+def chatter() -> str:
+    """Prints more than any pipe holds, one line without an end among it."""
+    sys.stdout.write("x" * (3 << 20) + "\n")
+    for number in range(2000):
+        print("line", number, "y" * 200)
+    print("and to stderr", file=sys.stderr)
+    sys.stdout.flush()
+    return "said"
+
+
+@node("Hoard", category="toy", outputs=("TEXT",))
+def hoard() -> str:
+    """Never gives back what it takes: memory, threads, open files."""
+    HOARD.append(bytearray(20 << 20))
+    HOARD.append(open(__file__))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    return "kept"
+
+
+@node("Wait", category="toy", outputs=("TEXT",))
+async def wait() -> str:
+    """Waits for ever, without holding the thread."""
+    await asyncio.Event().wait()
+    return ""
+
+
+@node("Tell", category="toy", outputs=("TEXT",))
+def tell(ctx: RunContext) -> Any:
+    """Says all that a pack may say, and blocks what comes after."""
+    ctx.show_text("shown")
+    ctx.send("pack.done", {"a": 1}, everyone=True)
+    return ExecutionBlocker("no further")
+
+
+HOARD: list[Any] = []
 within = False
 
 
@@ -114,10 +160,13 @@ class NoModels:
         print("unloaded", flush=True)
 
 
+NODES = (echo, save, read, steps, deaf, die, orphan, inside, fail, leave, chatter, hoard, wait, tell)
+
+
 def load(preload: Callable[[], None]) -> Loaded:
     if "--broken" in sys.argv:
         raise RuntimeError("no libraries here")
-    library = NodeLibrary.of([echo, save, read, steps, deaf, die, orphan, inside, fail])
+    library = NodeLibrary.of(NODES)
     executor = Executor(library, OutputCache())
     return Loaded(executor=executor, models=NoModels(), preload=preload, computing=computing)
 
