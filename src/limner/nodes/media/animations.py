@@ -103,7 +103,7 @@ def _write(ctx: RunContext, images: Image, prefix: str, kind: str, fps: float, o
     )
     try:
         first.save(file.path, kind, save_all=True, append_images=others, duration=shown_ms, **options)
-    except BROKEN_PICTURE as error:
+    except (*BROKEN_PICTURE, RuntimeError) as error:  # the latter from libwebp
         raise UnfitInput(
             f"{1 + len(others)} pictures of {first.width} x {first.height} pixels cannot be written as {kind}: {error}"
         ) from error
