@@ -57,9 +57,14 @@ def fold(*, a: Anything, b: Anything, salt: Anything) -> int:
     return int((sum(a) * 3 + sum(b) + salt[0]) % 1009)
 
 
-@node("Choose", category="toy", outputs=("INT",), lazy=lambda a, b, salt: ["b"] if salt % 2 else ["a"])
-def choose(*, a: Lazily, b: Lazily, salt: Salt) -> Any:
-    return b if salt % 2 else a
+def choose_one(a: Any, b: Any, salt: Any) -> list[str]:
+    return ["b"] if salt[0] % 2 else ["a"]
+
+
+@node("Choose", category="toy", outputs=("INT",), lazy=choose_one, input_is_list=True)
+def choose(*, a: Lazily, b: Lazily, salt: Anything) -> Any:
+    """Takes lists: how often a node of single items is called depends on lazy inputs that happen to be there."""
+    return sum(b if salt[0] % 2 else a) % 1009
 
 
 @node("Grow", category="toy", outputs=("INT",))
