@@ -494,6 +494,7 @@ def _input(node_name: str, parameter: inspect.Parameter, hint: Any) -> InputSpec
         kind=marker.kind or ("optional" if optional else "required"),
         folder=marker.folder,
         upload=marker.upload,
+        last=marker.last,
         has_options=shows_default or marker.options is not None,
         any_type=(marker.type == ANY or is_dynamic(marker.type)) and not isinstance(marker, Hidden),
     )

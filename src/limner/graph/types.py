@@ -40,6 +40,7 @@ class Marker:
     kind: str | None = None
     folder: str | None = None
     upload: str | None = None
+    last: tuple[str, ...] = ()
     takes_default = True
 
     def __init__(self, type: InputType, options: Mapping[str, Any] | None = None, *, optional: bool = False) -> None:
@@ -137,9 +138,18 @@ class Choices(Marker):
 class Files(Choices):
     """One of the files of a model folder (`checkpoints`, `loras`, ...), as the worker has them."""
 
-    def __init__(self, folder: str, *, options: Mapping[str, Any] | None = None, optional: bool = False) -> None:
-        super().__init__(options=options, optional=optional)
+    def __init__(
+        self,
+        folder: str,
+        *,
+        last: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        optional: bool = False,
+    ) -> None:
+        """last: words that are offered behind the files."""
+        super().__init__(*last, options=options, optional=optional)
         self.folder = folder
+        self.last = tuple(last)
 
 
 class InputFiles(Choices):

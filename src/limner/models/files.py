@@ -41,6 +41,8 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
 OLDER_NAMES: Mapping[str, str] = {"clip": "text_encoders", "unet": "diffusion_models", "t2i_adapter": "controlnet"}
 """How some kinds were called before."""
 
+SMALL_VAES = ("taesd", "taesdxl", "taesd3", "taef1")
+
 COUNTED: Mapping[str, frozenset[str]] = {
     "configs": frozenset({".yaml"}),
     "diffusers": frozenset({WHOLE_FOLDER}),
@@ -83,7 +85,14 @@ class ModelFolders:
 
     def lists(self) -> dict[str, list[str]]:
         """The names of each kind, sorted."""
-        return {kind: sorted(self.files(kind)) for kind in list(self.table)}
+        lists = {kind: sorted(self.files(kind)) for kind in list(self.table)}
+        return {**lists, "vae": [*lists.get("vae", ()), *self.small_vaes()]}
+
+    def small_vaes(self) -> dict[str, tuple[Path, Path]]:
+        """The small VAEs in `vae_approx` that are whole, by name: `taesd` has taesd_encoder and taesd_decoder files."""
+        stems = {path.stem: path for path in self.files("vae_approx").values()}
+        found = ((name, f"{name}_encoder", f"{name}_decoder") for name in SMALL_VAES)
+        return {name: (stems[way_in], stems[out]) for name, way_in, out in found if way_in in stems and out in stems}
 
     def files(self, kind: str) -> dict[str, Path]:
         """Every file of a kind by its name, as it is on the disk now."""

@@ -14,12 +14,15 @@ from limner.errors import ModelFileError
 from limner.models import build, residency
 from limner.models.absent import absent
 from limner.models.clip import Clip
+from limner.models.configs import read_config
 from limner.models.device import Devices, choose, on_cpu
+from limner.models.diffusers_folder import read_folder
 from limner.models.family import Found, detect, vae_of
 from limner.models.files import TOKENIZERS, ModelFolders
 from limner.models.model import Model
 from limner.models.text.embeddings import read_embedding
 from limner.models.text.load import of_files
+from limner.models.tiny_vae import SPACES, load_tiny
 from limner.models.vae import Vae
 from limner.models.vae_kinds import PIXEL_SPACE, load_vae, pixel_space
 from limner.models.weights import Weights, open_weights
@@ -91,13 +94,26 @@ class ModelLibrary:
         """A VAE in a file of its own, or `pixel_space`."""
         if name == PIXEL_SPACE:
             return pixel_space()
+        small = self.folders.small_vaes().get(name)
+        if small is not None and name not in self.folders.files("vae"):
+            return self._small_vae(name, *small)
         return self.kept("vae", name, lambda path: load_vae(open_weights(path), self.devices))
+
+    def checkpoint_with_config(self, name: str, config_name: str) -> tuple[Model, Clip, Vae]:
+        """A checkpoint under what a configuration file says of it (see `configs`)."""
+        config = read_config(self.folders.find("configs", config_name))
+        model, clip, vae = self.checkpoint(name)
+        return config.of_model(model), config.of_clip(clip), vae
+
+    def diffusers_folder(self, name: str) -> tuple[Model, Clip, Vae]:
+        """The parts of a model in a folder of diffusers' layout."""
+        return self.kept("diffusers", name, lambda path: self.load_checkpoint(read_folder(path)))
 
     def text_encoders(self, names: Sequence[str], type_: str, device: str = "default") -> Clip:
         """The text encoders in these files, joined as a loader's `type` says. device: "cpu" keeps them from the GPU."""
         paths = [self.folders.find("text_encoders", name) for name in names]
-        key = ("text_encoders", type_, device, *(FileVersion.of(path) for path in paths))
-        devices = on_cpu() if device == "cpu" else self.devices
+        devices = on_cpu() if device == "cpu" and self.devices.device.type != "cpu" else self.devices
+        key = ("text_encoders", type_, devices.device, *(FileVersion.of(path) for path in paths))
 
         def load() -> Clip:
             files = [open_weights(path) for path in paths]
@@ -160,6 +176,14 @@ class ModelLibrary:
         loaded = self.load_checkpoint(open_weights(path))
         log.info("loaded %s (%s) in %.1f s", path.name, loaded[0].model.architecture.title, time.monotonic() - began)
         return loaded
+
+    def _small_vae(self, name: str, encoder: Path, decoder: Path) -> Vae:
+        files = [FileVersion.of(encoder), FileVersion.of(decoder)]
+
+        def load() -> Vae:
+            return load_tiny(open_weights(encoder), open_weights(decoder), SPACES[name], self.devices)
+
+        return self._keep(("vae_approx", *files), name, sum(each.size_bytes for each in files), load)
 
     def _embedding(self, name: str) -> Any:
         return read_embedding(self.folders, name)

@@ -89,6 +89,26 @@ class Weights:
         return found
 
 
+def joined(parts: Mapping[str | int, Weights], header: Header) -> Weights:
+    """Several as one: the keys of each behind its prefix (as they are where that is a number). header: for the rest."""
+    owners: dict[str, tuple[Weights, str]] = {}
+    for prefix, part in parts.items():
+        owners |= {f"{prefix if isinstance(prefix, str) else ''}{key}": (part, key) for key in part}
+    whole = replace(
+        header,
+        shapes={name: part.header.shapes[key] for name, (part, key) in owners.items()},
+        dtypes={name: part.header.dtypes[key] for name, (part, key) in owners.items()},
+        places={},
+        part="",
+    )
+
+    def fetch(name: str) -> Tensor:
+        part, key = owners[name]
+        return part.tensor(key)
+
+    return Weights(header=whole, names={name: name for name in owners}, fetch=fetch)
+
+
 def open_weights(path: Path) -> Weights:
     """The weights of a file, none of them read yet. Pickled ones only where that was allowed. Raises ModelFileError."""
     if pickled.allowed() and pickled.is_pickled(path):
