@@ -16,7 +16,7 @@ from limner.errors import ModelFileError, OutOfMemory, UnfitInput
 from limner.models.clip import Clip
 from limner.models.device import Devices
 from limner.models.text import kinds
-from limner.models.text.clip_text import ClipEncoder
+from limner.models.text.clip_text import ClipEncoder, clip_config
 from limner.models.text.encoder import Choice
 from limner.models.text.load import of_checkpoint, of_files
 from limner.models.text.tokenizer import END, START, tokenizer
@@ -389,6 +389,29 @@ def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
     path = tiny.save(tmp_path / "g.safetensors", weights, {"text": {"kind": "clip_g"}})
     with pytest.raises(ModelFileError, match=r"encoder\.layers\.1\.layer_norm2\.weight"):
         load("stable_diffusion", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layers", "heads"), [("clip_l", 768, 12, 12), ("clip_h", 1024, 24, 16), ("clip_g", 1280, 32, 20)]
+)
+def test_the_sizes_of_the_real_ones_show_in_their_weights(
+    name: str, width: int, layers: int, heads: int, tmp_path: Path
+) -> None:
+    header = open_weights(tiny.save(tmp_path / "a.safetensors", {"a": torch.zeros(1)})).header
+    with torch.device("meta"):
+        made = tiny.clip(name, width=width, layers=layers).text_model
+    made_config = made.config.to_dict()
+    told = clip_config(header, dict(made.state_dict()), name)
+    assert (told["hidden_size"], told["num_hidden_layers"], told["num_attention_heads"]) == (width, layers, heads)
+    same = ("vocab_size", "intermediate_size", "max_position_embeddings", "hidden_act", "eos_token_id")
+    assert {key: told[key] for key in same} == {key: made_config[key] for key in same}
+
+
+def test_the_metadata_may_tell_the_number_of_heads_for_each_encoder(tmp_path: Path) -> None:
+    weights = dict(tiny.plain(tiny.clip("clip_g", width=128)).state_dict())
+    for told, heads in [({"text": {"num_heads": 4}}, 4), ({"text": {"num_heads": 4}, "clip_g": {"num_heads": 8}}, 8)]:
+        header = open_weights(tiny.save(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, told)).header
+        assert clip_config(header, weights, "clip_g")["num_attention_heads"] == heads
 
 
 def test_the_kind_of_a_clip_shows_in_its_width_and_depth(tmp_path: Path) -> None:

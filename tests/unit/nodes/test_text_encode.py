@@ -58,10 +58,13 @@ def test_a_prompt_becomes_a_conditioning(run: Run) -> None:
     assert list(extras) == ["pooled_output"]
 
 
-def test_an_encoder_is_loaded_once_for_each_device(run: Run) -> None:
-    assert sd15(run) is sd15(run)
-    assert sd15(run, "cpu") is not sd15(run)
-    assert sd15(run, "cpu").load_device == torch.device("cpu")
+def test_an_encoder_is_loaded_once_for_each_device(run: Run, tmp_path: Path) -> None:
+    assert sd15(run) is sd15(run, "default") is sd15(run, "cpu")
+    elsewhere = Devices(device=torch.device("cuda", 0), half=torch.float16)
+    other = run_in(tmp_path, services={ModelLibrary: ModelLibrary(ModelFolders([tmp_path]), elsewhere)})
+    assert sd15(other, "cpu") is not sd15(other)
+    assert sd15(other).load_device == torch.device("cuda", 0)
+    assert sd15(other, "cpu").encode("a cat")[0].shape == (1, 77, 64)
 
 
 def test_a_file_that_does_not_go_with_the_type_is_refused(run: Run) -> None:
