@@ -196,6 +196,25 @@ class Control(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Message):
+    """Asks a worker (request `limner.check.<pool>`) what the code of node classes says of inputs.
+
+    `questions`: {"class", "inputs", "types"}, inputs by name with null for linked ones, types of all linked ones.
+    """
+
+    questions: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked(Message):
+    """Answer to Check, a verdict for each question: true, false, a reason, {"type", "message"} of what the class's code
+    raised, or null where this worker cannot tell.
+    """
+
+    verdicts: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat(Message):
     """Value in KV `limner_workers`, put every 5 s under the worker's id."""
 

@@ -9,7 +9,8 @@ KEEP = "limner.rpc.keep"
 RESUME = "limner.rpc.resume"
 CATALOGUE = "limner.rpc.catalogue"
 WORKERS_BUCKET = "limner_workers"
-GATEWAYS = "gateway"  # queue group
+GATEWAYS = "gateway"  # queue groups
+WORKERS = "worker"
 
 
 def stream(pool: str) -> str:
@@ -30,6 +31,11 @@ def wake(pool: str) -> str:
 
 def control(worker: str) -> str:
     return f"limner.ctl.{worker}"
+
+
+def check(pool: str) -> str:
+    """Asks some worker of the pool what node classes say of inputs (messages Check, Checked)."""
+    return f"limner.check.{pool}"
 
 
 def events(tenant: str, job_id: str) -> str:

@@ -52,6 +52,9 @@ class Models(Protocol):
     def unload(self) -> None: ...
 
 
+Ask = Callable[[list[dict[str, Any]], Callable[[list[Any]], None]], None]
+"""(questions, what takes the verdicts): answers from another thread."""
+
 Beside = Callable[[RunContext, RunRequest, Callable[[], None]], AbstractContextManager[object]]
 """(context, request, what stops the run) -> what a run is wrapped in."""
 
@@ -69,6 +72,7 @@ class Loaded:
     services: Mapping[type, Any] = field(default_factory=dict)
     preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
     computing: Callable[[], AbstractContextManager[object]] = nullcontext  # what nodes run in
+    ask: Ask | None = None  # what node classes say of inputs
     beside: Beside = nothing_beside  # what goes on beside a run: node packs know which one it is
 
 
@@ -86,6 +90,7 @@ class Host:
         self._previews = False
         self._announcing = threading.Lock()
         self._models: Models | None = None
+        self._ask: Ask | None = None
         self._info: EngineInfo | None = None
         self._ctx: RunContext | None = None
         self._ready = False
@@ -96,6 +101,7 @@ class Host:
         threading.Thread(target=self._read, name="supervisor", daemon=True).start()
         loaded = self._load()
         self._models = loaded.models
+        self._ask = loaded.ask
         self._ready = True
         self.announce()
         frame = self._first_work(loaded)
@@ -149,12 +155,23 @@ class Host:
                 self._stop(frame.header["run"])
             case protocol.RESERVED:
                 self._answers.put(frame)
+            case protocol.CHECK:
+                self._check(frame.header["call"], frame.header["questions"])
             case protocol.WATCH:
                 self._previews = frame.header["previews"]
                 if self._ctx is not None:
                     self._ctx.previews = self._previews
             case _:
                 self._work.put(frame)
+
+    def _check(self, call: int, questions: list[dict[str, Any]]) -> None:
+        def answer(verdicts: list[Any]) -> None:
+            self._channel.send({"kind": protocol.CHECKED, "call": call, "verdicts": verdicts})
+
+        if self._ask is None:  # not loaded yet
+            answer([None] * len(questions))
+        else:
+            self._ask(questions, answer)
 
     def _takes(self, run: int) -> bool:
         """Whether this thread is the one to end the run. `remove` is one step: it works for one thread only."""

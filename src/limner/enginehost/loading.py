@@ -11,6 +11,7 @@ from limner.compat.custom import Custom
 from limner.engine.cache import OutputCache
 from limner.engine.executor import Executor
 from limner.engine.policy import CachePolicy
+from limner.enginehost.checking import Checker
 from limner.enginehost.describe import Describer
 from limner.enginehost.devices import describe_devices
 from limner.enginehost.host import Loaded, nothing_beside
@@ -38,5 +39,6 @@ def load(folders: ModelFolders, describer: Describer, custom: Custom | None = No
         services=services,
         preload=models.preload,
         computing=torch.inference_mode,
+        ask=Checker(library).ask,
         beside=nothing_beside if custom is None else custom.beside,
     )

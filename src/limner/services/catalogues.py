@@ -9,11 +9,13 @@ import re
 import time
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from limner import logs
 from limner.blobs.keys import catalogue_key
 from limner.blobs.port import BlobStore
-from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Heartbeat
+from limner.bus import subjects
+from limner.bus.messages import CatalogueAnswer, CatalogueOffer, Check, Checked, Heartbeat
 from limner.bus.port import Bus
 from limner.db import catalogues as rows
 from limner.db.session import Connection, Database
@@ -26,6 +28,9 @@ log = logs.get("limner.services.catalogues")
 FRESH_SECONDS = 1.0
 ANSWER_SECONDS = 0.5
 """How long a workflow waits for NATS before it is checked against what is known already."""
+
+CHECK_SECONDS = 2.0
+"""How long a workflow waits for what node classes say of its inputs; after that the check moves to the run."""
 
 MOST_BYTES = 64 * 2**20
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -89,6 +94,15 @@ class Catalogues:
     async def workers(self) -> list[Heartbeat]:
         """The workers that are there now."""
         return await self._bus.workers()
+
+    async def verdicts(self, pool: str, questions: list[dict[str, Any]]) -> list[Any]:
+        """What node classes say of inputs by code of their own (`Checked`), as a worker tells; null where none did."""
+        unknown: list[Any] = [None] * len(questions)
+        try:
+            answer = await self._bus.request(subjects.check(pool), Check(questions=questions), Checked, CHECK_SECONDS)
+        except Unavailable:
+            return unknown
+        return answer.verdicts if len(answer.verdicts) == len(questions) else unknown
 
     async def _has(self, offer: CatalogueOffer) -> bool:
         return offer.digest in await self._db.read(lambda connection: rows.stored(connection, offer.pool))

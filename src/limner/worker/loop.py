@@ -17,6 +17,7 @@ from limner.bus.messages import Control, Done, Heartbeat
 from limner.bus.port import Bus, Delivery
 from limner.enginehost.protocol import EngineInfo
 from limner.errors import LimnerError, Misconfigured, Unavailable
+from limner.worker.checks import answer_checks
 from limner.worker.engines.port import Engine, EngineLost
 from limner.worker.gateway import Gateways
 from limner.worker.heartbeat import Offers, Pulse
@@ -94,6 +95,8 @@ class Worker:
         """
         helpers = [asyncio.create_task(part) for part in (self._lease.run(), self._identity.run(), self._be_shown())]
         helpers.append(asyncio.create_task(self._offers.run()))
+        if self._engine.checks:
+            helpers.append(asyncio.create_task(answer_checks(self._bus, self._engine, self._config.pool)))
         for helper in helpers:
             helper.add_done_callback(self._helper_ended)
         control = await self._patiently_subscribe()

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from limner.comfy.dialect.answers import json_answer
 from limner.comfy.dialect.bodies import json_body
 from limner.comfy.dialect.context import Dialect
+from limner.comfy.dialect.questions import Questions
 from limner.comfy.dialect.shapes import queue_number
 from limner.comfy.dialect.submission import Submission
 from limner.errors import Conflict, NotFound, Unavailable, WorkflowInvalid, WorkflowIsEditorFormat
@@ -18,6 +19,7 @@ from limner.graph.catalogue import Catalogue
 from limner.graph.literals import split_mark
 from limner.graph.references import named_files
 from limner.graph.validate import Validated, validate
+from limner.graph.walk import CustomCheck
 from limner.jobs.model import InputFile
 
 TOO_EARLY = "The first worker is starting, and has not said yet which nodes and models it has. Try again soon."
@@ -81,11 +83,29 @@ class Prompts:
         return await files.input_names(tenant) + await files.present(tenant, elsewhere)
 
     async def _validate(self, asked: Submission, catalogue: Catalogue, input_files: Collection[str]) -> Validated:
-        def check() -> Validated:
-            return validate(asked.prompt, catalogue, input_files=input_files, targets=asked.targets)
+        """Twice where node classes have code of their own that checks inputs: to hear what it is to be asked, and with
+        its answers.
+        """
+        prompt = asked.prompt
+        small = not isinstance(prompt, dict) or len(prompt) <= THREAD_NODES
 
-        small = not isinstance(asked.prompt, dict) or len(asked.prompt) <= THREAD_NODES
-        return check() if small else await asyncio.to_thread(check)
+        async def checked(ask: CustomCheck | None) -> Validated:
+            def check() -> Validated:
+                return validate(prompt, catalogue, input_files=input_files, targets=asked.targets, custom_check=ask)
+
+            return check() if small else await asyncio.to_thread(check)
+
+        questions = Questions()
+        try:
+            validated = await checked(questions.ask)
+        except WorkflowInvalid:
+            if not questions.asked:
+                raise
+        else:
+            if not questions.asked:
+                return validated
+        dialect = self._dialect
+        return await checked(questions.answered(await dialect.catalogues.verdicts(dialect.pool, questions.asked)))
 
     async def _inputs(self, validated: Validated) -> list[InputFile]:
         """The files that the workflow reads. One may have gone since it was checked."""

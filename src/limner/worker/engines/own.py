@@ -12,6 +12,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ GRACE_SECONDS = 10.0
 START_SECONDS = 300.0  # a cold disk and a busy machine make torch slow to load
 START_NEWS_SECONDS = 15.0
 LAST_NEWS_SECONDS = 1.0  # how long what a dead engine has sent may take to be read
+CHECK_SECONDS = 1.5
 PAUSE_ABOVE_FRAMES = 256
 LONGEST_LINE_BYTES = 1 << 20
 KEPT_VARIABLES = (
@@ -88,6 +90,8 @@ class OwnEngine:
         self._killer: asyncio.TimerHandle | None = None
         self._killed_for_interrupt = False
         self._last_words = ""
+        self._calls = count(1)
+        self._checks: dict[int, asyncio.Future[list[Any]]] = {}
         self.info = EngineInfo()
 
     @property
@@ -189,6 +193,25 @@ class OwnEngine:
     def resumes(self) -> bool:
         return False  # the process ends with its supervisor
 
+    @property
+    def checks(self) -> bool:
+        return True
+
+    async def check(self, questions: list[dict[str, Any]]) -> list[Any]:
+        """Asked on a thread beside the run; code that does not come back is not waited for."""
+        unknown: list[Any] = [None] * len(questions)
+        if self._wire is None or self._wire.closed or not self._ready.is_set():
+            return unknown
+        call = next(self._calls)
+        answer = self._checks[call] = asyncio.get_running_loop().create_future()
+        self._wire.send({"kind": protocol.CHECK, "call": call, "questions": questions})
+        try:
+            return await asyncio.wait_for(answer, CHECK_SECONDS)
+        except TimeoutError:
+            return unknown
+        finally:
+            del self._checks[call]
+
     async def accepted(self) -> None:
         """Nothing was kept for the run's sake."""
 
@@ -247,6 +270,11 @@ class OwnEngine:
             return True
         if frame.kind == protocol.FATAL:
             self._last_words = frame.header["message"]
+            return True
+        if frame.kind == protocol.CHECKED:
+            answer = self._checks.get(frame.header["call"])
+            if answer is not None and not answer.done():
+                answer.set_result(frame.header["verdicts"])
             return True
         if frame.kind == protocol.ENDED and frame.header["run"] == self._run:
             self._run_is_over()  # it did stop, however long what it has told before takes us

@@ -155,6 +155,13 @@ class ComfyEngine:
         await self.free(unload_models=True, free_memory=True)
         self._restart("several jobs in a row failed there for no fault of theirs")
 
+    @property
+    def checks(self) -> bool:
+        return False  # it checks inputs when it is given a prompt
+
+    async def check(self, questions: list[dict[str, Any]]) -> list[Any]:
+        return [None] * len(questions)
+
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """The instance does it when it is between prompts. One that does not answer has nothing to free."""
         try:
