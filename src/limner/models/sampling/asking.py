@@ -26,10 +26,11 @@ class Asked:
         return self._ask(x, sigma, self.options)
 
     def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The answer, and that to the negative; where there is no negative, that to the positive."""
         seen: list[Tensor] = []
 
         def look(told: dict[str, Any]) -> Tensor:
-            seen.append(told["uncond_denoised"])
+            seen.append(told["cond_denoised" if told["uncond"] is None else "uncond_denoised"])
             clean: Tensor = told["denoised"]
             return clean
 

@@ -104,7 +104,7 @@ def text(value: float, tokens: int = 3, **extras: Any) -> Conditioning:
 def closed(
     mean: Tensor | float = 1.0, *, prediction: Prediction = EXPLODING, latents: LatentFormat = LATENTS, **facts: Any
 ) -> tuple[Model, Closed]:
-    architecture = Closed(torch.as_tensor(mean) * torch.ones(1, 4, 1, 1), **facts)
+    architecture = Closed(torch.as_tensor(mean) * torch.ones(1, latents.channels, 1, 1), **facts)
     network = nn.Linear(2, 2)
     base = BaseModel(
         name="closed",
@@ -116,6 +116,6 @@ def closed(
         device=torch.device("cpu"),
         dtype=torch.float32,
         context_width=WIDTH,
-        in_channels=4,
+        in_channels=latents.channels,
     )
     return Model(base), architecture
