@@ -11,7 +11,7 @@ from typing import Any
 
 from limner.engine.failure import Failure
 from limner.engine.wiring import Wiring
-from limner.errors import WorkflowRefused
+from limner.errors import Interrupted, WorkflowRefused
 from limner.graph import faults
 from limner.graph.faults import Fault
 from limner.graph.plan import feeders_first
@@ -71,7 +71,7 @@ def check(
 ) -> Verdict:
     """Asks every class with a validator that the wanted outputs need; an output with a refused node behind it is out.
 
-    Whatever a validator raises counts as a fault of its node, but for KeyboardInterrupt, which passes.
+    Whatever a validator raises counts as a fault of its node, but for KeyboardInterrupt and Interrupted.
     """
 
     if not any(_has_validator(library.get(node.class_type)) for node in nodes.values()):
@@ -136,7 +136,7 @@ def _faults(
     }
     try:
         verdict = ask(node, kind, literals, types)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as raised:
         name = type(raised).__name__

@@ -9,7 +9,8 @@ from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.events import RunResult
 from limner.engine.kept import KeptObjects
-from limner.engine.run import Emit, Run, Tools
+from limner.engine.run import Emit, Run
+from limner.engine.scene import Tools
 from limner.graph.keys import FileMark
 from limner.graph.spec import NodeType
 from limner.graph.workflow import Workflow
@@ -26,7 +27,8 @@ class Executor:
     ) -> None:
         self.library = library
         self.cache = cache
-        self._tools = Tools(library, cache, KeptObjects(), file_mark)
+        specs = {name: kind.spec for name, kind in library.items()}
+        self._tools = Tools(library, specs, cache, KeptObjects(), file_mark)
         self._made_for: tuple[str, list[str]] = ("", [])
 
     def run(

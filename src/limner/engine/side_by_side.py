@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+POLL_SECONDS = 0.1
+"""How long to wait before looking whether the run was asked to stop."""
 CLOSING_SECONDS = 2.0
 """How long canceled calls get to clean up."""
 
@@ -27,7 +29,9 @@ class _Left:
 class SideBySide:
     """The loop is made when the first awaitable comes: most runs have none."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
+        """`check` raises once the run was asked to stop."""
+        self._check = check
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, awaitable: Awaitable[Any]) -> Call:
@@ -48,24 +52,25 @@ class SideBySide:
         self._made().run_until_complete(asyncio.wait(set(calls), timeout=seconds, return_when=asyncio.FIRST_COMPLETED))
 
     def value(self, awaitable: Awaitable[Any]) -> Any:
-        """Waits for it. Raises what it raises."""
+        """Waits for it. Raises what it raises, and what the check does."""
         task = self.start(awaitable)
-        if not task.done():
-            self._made().run_until_complete(asyncio.wait({task}))
+        while not task.done():
+            self._check()
+            self.wait({task}, POLL_SECONDS)
         return value_of(task)
 
-    def close(self, calls: Iterable[Call] = ()) -> None:
+    def close(self) -> None:
         """Cancels what still goes on, and ends the loop."""
         if self._loop is None:
             return
-        left = {*calls, *asyncio.all_tasks(self._loop)}
+        left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
         if left:
             self._loop.run_until_complete(asyncio.wait(left, timeout=CLOSING_SECONDS))
         for task in left:
             if task.done() and not task.cancelled():
-                task.exception()  # heard: else asyncio reports it as lost
+                task.exception()  # asked for: else asyncio reports it as lost
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         self._loop = None

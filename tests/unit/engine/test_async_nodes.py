@@ -13,6 +13,7 @@ from limner.engine.events import NodeFinished, NodeStarted, RunFailed, RunInterr
 from limner.engine.library import NodeLibrary
 from limner.graph.spec import OutputSpec, Result, node
 from limner.graph.types import Socket
+from tests.unit.engine.classes import ClassNode
 from tests.unit.engine.runs import Bench
 
 Anything = Annotated[Any, Socket("*")]
@@ -62,7 +63,8 @@ async def forever(*, who: Anything) -> Any:
 
 @node("Raise", category="toy", outputs=("*",))
 async def raise_it(*, how: Anything) -> Any:
-    await asyncio.sleep(0)
+    for _ in range(9):  # until others have begun as well
+        await asyncio.sleep(0)
     raise {"value": ValueError("later"), "exit": SystemExit(3), "cancel": asyncio.CancelledError()}[how]
 
 
@@ -172,3 +174,20 @@ def test_a_context_belongs_to_one_call() -> None:
     }
     assert isinstance(bench.run(graph, ("2",)).end, RunSucceeded)
     assert [(ctx.node.id, ctx.list_index) for ctx in seen] == [("2", 0), ("2", 1)]
+
+
+def test_an_interrupt_is_heard_while_a_class_thinks_about_its_inputs() -> None:
+    async def think(inputs: dict[str, Any], types: dict[str, Any] | None = None) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    for kind in (ClassNode("Think", check=think, output=True), ClassNode("Think", fingerprint=think, output=True)):
+        bench = Bench(library=NodeLibrary([kind]))
+        asked = iter([False] * 3)
+        end = bench.run(
+            {"1": {"class_type": "Think", "inputs": {"v": 1}}},
+            ("1",),
+            interrupted=lambda: next(asked, True),  # noqa: B023
+        ).end
+        assert isinstance(end, RunInterrupted)
+        assert bench.started == []
