@@ -51,6 +51,10 @@ class Settings:
     models: tuple[Path, ...] = ()  # model folders beside the data directory's own
     custom_nodes: tuple[Path, ...] = ()  # folders with packs of custom nodes; their code runs in the engine
     cache: str = "classic"  # which results an engine keeps between runs: classic, lru=N, ram=GB or none
+    extra_model_paths: tuple[Path, ...] = ()  # files that tell of further model folders, as ComfyUI reads them
+    allow_pickle: bool = False  # whether pickled model files are read, by torch's reader that runs no code of theirs
+    vram_budget_gb: float = 0.0  # of GPU memory for weights; 0: all but a reserve
+    ram_budget_gb: float = 0.0  # of the machine's memory for weights; 0: 60 percent
     output_dir: Path | None = None  # readable copies of outputs; None: none are made
     database_url: str = ""
     store_url: str = ""
@@ -166,6 +170,13 @@ def _seconds_or_none(text: str) -> float:
     return 0.0 if float(text) == 0 else _seconds(text)
 
 
+def _gigabytes(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError("below 0")
+    return number
+
+
 def _yes(text: str) -> bool:
     return {"yes": True, "no": False}[_one_of("yes", "no")(text)]
 
@@ -220,6 +231,8 @@ OPTIONS = {
     "output_dir": "--output",
     "comfyui_hang_seconds": "--comfyui-hang",
     "comfyui_free_seconds": "--comfyui-free",
+    "vram_budget_gb": "--vram-budget",
+    "ram_budget_gb": "--ram-budget",
 }
 NATS_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
 JOINED_BY = {"engines": " ", "starts": "\n"}
@@ -236,6 +249,10 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "models": (_paths, f"folders, joined by {os.pathsep}"),
     "custom_nodes": (_paths, f"folders, joined by {os.pathsep}"),
     "cache": (_cache, "classic, lru=N (a number from 1 on), ram=GB (a number above 0) or none"),
+    "extra_model_paths": (_paths, f"files, joined by {os.pathsep}"),
+    "allow_pickle": (_yes, "yes or no"),
+    "vram_budget_gb": (_gigabytes, "a number of gigabytes, 0 for the default"),
+    "ram_budget_gb": (_gigabytes, "a number of gigabytes, 0 for the default"),
     "output_dir": (_path, "a folder"),
     "pool": (_name, "a name of up to 100 letters, digits, _ and -"),
     "worker_id": (_name, "a name of up to 100 letters, digits, _ and -"),

@@ -33,6 +33,10 @@ def test_settings_survive_the_way_to_a_child_process(tmp_path: Path) -> None:
         engines=("own", "comfyui=http://x"),
         starts=("python main.py --port 1", "python 'main two.py'"),
         comfyui_temp=False,
+        extra_model_paths=(tmp_path / "extra.yaml",),
+        allow_pickle=True,
+        vram_budget_gb=7.5,
+        ram_budget_gb=0.25,
     )
     assert Settings.from_env(settings.to_env()) == settings
 
@@ -57,6 +61,9 @@ def test_without_a_data_directory_it_is_the_users_own() -> None:
         ("LOG_FORMAT", "xml"),
         ("MAX_UPLOAD_BYTES", "-5"),
         ("COMFYUI_HANG_SECONDS", "0"),
+        ("VRAM_BUDGET_GB", "-1"),
+        ("RAM_BUDGET_GB", "much"),
+        ("ALLOW_PICKLE", "maybe"),
         ("COMFYUI_HANG_SECONDS", "inf"),
         ("COMFYUI_HANG_SECONDS", "soon"),
         ("COMFYUI_FREE_SECONDS", "-1"),

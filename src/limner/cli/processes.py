@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from limner.cli.caching import CacheLru, CacheNone, CacheRam, cache_policy
+from limner.cli.memory import AllowPickle, ExtraModelPaths, RamBudget, VramBudget
 
 T = TypeVar("T")
 
@@ -72,6 +73,10 @@ def serve(
     cache_lru: CacheLru = None,
     cache_ram: CacheRam = None,
     cache_none: CacheNone = False,
+    extra_model_paths: ExtraModelPaths = None,
+    allow_pickle: AllowPickle = None,
+    vram_budget: VramBudget = None,
+    ram_budget: RamBudget = None,
     output: Output = None,
     workers: Workers = None,
     engine: Engines = None,
@@ -92,6 +97,10 @@ def serve(
         models=several(models),
         custom_nodes=several(custom_nodes),
         cache=cache_policy(cache_lru, cache_ram, cache_none),
+        extra_model_paths=several(extra_model_paths),
+        allow_pickle=allow_pickle,
+        vram_budget_gb=vram_budget,
+        ram_budget_gb=ram_budget,
         output_dir=output,
         workers=workers,
         engines=several(engine),
@@ -125,6 +134,10 @@ def worker(
     cache_lru: CacheLru = None,
     cache_ram: CacheRam = None,
     cache_none: CacheNone = False,
+    extra_model_paths: ExtraModelPaths = None,
+    allow_pickle: AllowPickle = None,
+    vram_budget: VramBudget = None,
+    ram_budget: RamBudget = None,
     output: Output = None,
     engine: Engines = None,
     start: Starts = None,
@@ -141,6 +154,10 @@ def worker(
         models=several(models),
         custom_nodes=several(custom_nodes),
         cache=cache_policy(cache_lru, cache_ram, cache_none),
+        extra_model_paths=several(extra_model_paths),
+        allow_pickle=allow_pickle,
+        vram_budget_gb=vram_budget,
+        ram_budget_gb=ram_budget,
         output_dir=output,
         engines=several(engine),
         starts=several(start),

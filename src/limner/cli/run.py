@@ -10,6 +10,7 @@ import typer
 
 from limner.cli.caching import CacheLru, CacheNone, CacheRam, cache_policy
 from limner.cli.convert import api_format
+from limner.cli.memory import AllowPickle, ExtraModelPaths, RamBudget, VramBudget
 from limner.cli.processes import CustomNodes, several
 from limner.cli.reading import read_json
 
@@ -38,6 +39,10 @@ def run(
     cache_lru: CacheLru = None,
     cache_ram: CacheRam = None,
     cache_none: CacheNone = False,
+    extra_model_paths: ExtraModelPaths = None,
+    allow_pickle: AllowPickle = None,
+    vram_budget: VramBudget = None,
+    ram_budget: RamBudget = None,
 ) -> None:
     """Runs one workflow and prints the paths of what it made."""
     graph = read_json(workflow)
@@ -51,6 +56,10 @@ def run(
             models=several(models),
             custom_nodes=several(custom_nodes),
             cache=cache_policy(cache_lru, cache_ram, cache_none),
+            extra_model_paths=several(extra_model_paths),
+            allow_pickle=allow_pickle,
+            vram_budget_gb=vram_budget,
+            ram_budget_gb=ram_budget,
         )
         paths = _here(graph, settings or [], out, inputs or here, configured)
     for path in paths:
@@ -72,6 +81,7 @@ def _here(graph: dict[str, Any], settings: list[str], out: Path, inputs: Path, c
     from limner import logs
     from limner.cli.assignments import apply
     from limner.cli.display import Display
+    from limner.processes.model_options import model_options
     from limner.processes.oneshot import OneShot, run_once
 
     logs.setup(configured.log_format, "warning")
@@ -89,6 +99,8 @@ def _here(graph: dict[str, Any], settings: list[str], out: Path, inputs: Path, c
         models=configured.models,
         custom_nodes=configured.custom_nodes,
         cache=configured.cache,
+        extra_model_paths=configured.extra_model_paths,
+        options=model_options(configured),
         inputs=inputs,
         out=out,
     )

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 LARGE_NETWORK = 100_000_000
@@ -16,6 +17,9 @@ LARGE_TEXT_ENCODER = 1_000_000_000
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux tells a container how much of the processors it gets."""
+
+MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""Where it tells how much of the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,13 @@ class Devices:
         if self.half is None or (self.device.type == "cpu" and parameters < LARGE_NETWORK):
             return torch.float32
         return self.half
+
+    def wide_dtype(self, parameters: int) -> torch.dtype:
+        """For networks whose values leave the range of float16, as those of Flux do."""
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.bfloat16
+        wanted = self.network_dtype(parameters)
+        return torch.float32 if wanted is torch.float16 else wanted
 
     def text_dtype(self, parameters: int = 0) -> torch.dtype:
         """For text encoders with this many parameters: they run once a prompt, so precision costs little but memory.
@@ -79,6 +90,16 @@ def settle_threads(threads: int | None = None) -> int:
     chosen = threads or (int(told) if told.isdigit() and int(told) > 0 else usable_cores())
     torch.set_num_threads(chosen)
     return chosen
+
+
+def total_ram() -> int:
+    """Bytes of memory that this process may have: the machine's, or what its container leaves it."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        told = MEMORY.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(told)) if told.isdigit() else total
 
 
 def usable_cores() -> int:

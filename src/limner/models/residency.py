@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from limner.errors import OutOfMemory
+from limner.models.device import total_ram
 from limner.models.patcher import Patcher
 from limner.models.placement import Placement, placement, placements
 
@@ -41,6 +42,22 @@ class Budget:
 
 
 BUDGET = Budget()
+
+GB = 10**9
+RESERVE_BYTES = 1 << 30
+"""GPU memory that is left for what networks compute, where no budget was told."""
+
+SHARE_OF_RAM = 0.6
+
+
+def settle(*, vram_gb: float = 0.0, ram_gb: float = 0.0) -> None:
+    """Sets the budgets once for this process; 0 stands for the default of the machine."""
+    BUDGET.ram = round(ram_gb * GB) if ram_gb else round(total_ram() * SHARE_OF_RAM)
+    if vram_gb:
+        BUDGET.vram = round(vram_gb * GB)
+    elif torch.cuda.is_available():
+        BUDGET.vram = max(RESERVE_BYTES, torch.cuda.mem_get_info()[1] - RESERVE_BYTES)
+
 
 _used: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 _count = itertools.count()

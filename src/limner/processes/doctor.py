@@ -126,7 +126,7 @@ def _disk(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    folders = ModelFolders(settings.models)
+    folders = ModelFolders(settings.models, settings.extra_model_paths)
     counts = [f"{len(names)} {folder}" for folder, names in folders.lists().items() if names]
     return f"{', '.join(counts)} in {', '.join(str(root) for root in settings.models)} and built in"
 

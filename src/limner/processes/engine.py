@@ -30,16 +30,19 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when to stop
     channel = Channel(socket.socket(fileno=arguments.fd))
     watch_parent(os.getppid())
-    folders = ModelFolders(arguments.models)
-    describer = Describer(folders, partial=bool(arguments.custom_nodes))
-
-    def load() -> Loaded:
-        custom = _custom(arguments, folders)
-        from limner.enginehost.loading import load as load_engine  # torch: seconds, and only after we said hello
-
-        return load_engine(folders, describer, custom, cache=arguments.cache)
-
     try:
+        folders = ModelFolders(arguments.models, arguments.extra_model_paths)
+        describer = Describer(folders, partial=bool(arguments.custom_nodes))
+
+        def load() -> Loaded:
+            custom = _custom(arguments, folders)
+            from limner.enginehost.loading import load as load_engine  # torch: seconds, and only after we said hello
+            from limner.models import pickled, residency
+
+            pickled.allow(arguments.allow_pickle)
+            residency.settle(vram_gb=arguments.vram_budget, ram_gb=arguments.ram_budget)
+            return load_engine(folders, describer, custom, cache=arguments.cache)
+
         Host(channel, describe=describer, load=load).serve()
     except Exception as error:
         traceback.print_exc()
@@ -65,6 +68,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, action="append", default=[], help="a folder with checkpoints/ ...")
     parser.add_argument("--custom-nodes", type=Path, action="append", default=[], help="a folder with packs of nodes")
     parser.add_argument("--cache", type=CachePolicy.parse, default=CachePolicy(), help="classic, lru=N, ram=GB or none")
+    parser.add_argument("--extra-model-paths", type=Path, action="append", default=[], help="tells of more folders")
+    parser.add_argument("--allow-pickle", action="store_true", help="read pickled model files, tensors only")
+    parser.add_argument("--vram-budget", type=float, default=0.0, help="GB of GPU memory for weights; 0: the default")
+    parser.add_argument("--ram-budget", type=float, default=0.0, help="GB of memory for weights; 0: the default")
     parser.add_argument("--work", type=Path, help="a folder that is this process's own while it lives")
     return parser.parse_args()
 

@@ -47,13 +47,15 @@ class OneShot:
     models: Sequence[Path] = ()
     custom_nodes: Sequence[Path] = ()
     cache: str = "classic"
+    extra_model_paths: Sequence[Path] = ()
+    options: Sequence[str] = ()  # for the engine process, on models
     inputs: Path
     out: Path
 
 
-def local_catalogue(models: Sequence[Path]) -> Catalogue:
-    """What this machine can run, known without loading torch."""
-    return dataclasses.replace(Catalogue.core(), models=ModelFolders(models).lists())
+def local_catalogue(models: Sequence[Path], extra: Sequence[Path] = ()) -> Catalogue:
+    """What this machine can run, known without loading torch. extra: files that tell of further model folders."""
+    return dataclasses.replace(Catalogue.core(), models=ModelFolders(models, extra).lists())
 
 
 def run_once(workflow: dict[str, Any] | Prepare, shot: OneShot, *, watch: Watch) -> list[Path]:
@@ -76,9 +78,11 @@ def run_once(workflow: dict[str, Any] | Prepare, shot: OneShot, *, watch: Watch)
 
 async def _run(workflow: dict[str, Any] | Prepare, desk: _Desk, shot: OneShot, scratch: Path) -> RunEnded:
     packs = scratch / "packs"
-    engine = OwnEngine(engine_command(shot.models, custom_nodes=shot.custom_nodes, work=packs, cache=shot.cache))
+    engine = OwnEngine(
+        engine_command(shot.models, custom_nodes=shot.custom_nodes, work=packs, cache=shot.cache, options=shot.options)
+    )
     try:
-        catalogue = local_catalogue(shot.models)
+        catalogue = local_catalogue(shot.models, shot.extra_model_paths)
         if shot.custom_nodes:  # only the engine knows what there is
             check_own([Chosen()])
             await engine.start()

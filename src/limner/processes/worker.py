@@ -28,6 +28,7 @@ from limner.processes.engines import Chosen, check_own, engines_of_worker
 from limner.processes.family import Family, Member
 from limner.processes.fleet import Fleet
 from limner.processes.loops import exit_code, run_loop
+from limner.processes.model_options import model_options
 from limner.settings import Settings
 from limner.worker.engines.own import OwnEngine, engine_command
 from limner.worker.engines.port import Engine
@@ -80,7 +81,13 @@ def engine_of(
 ) -> Engine:
     """The adapter of a chosen engine, set as the settings say. `work`: a folder in which custom nodes work."""
     if chosen.address is None:
-        command = engine_command(settings.models, custom_nodes=settings.custom_nodes, work=work, cache=settings.cache)
+        command = engine_command(
+            settings.models,
+            custom_nodes=settings.custom_nodes,
+            work=work,
+            cache=settings.cache,
+            options=model_options(settings),
+        )
         return OwnEngine(command, on_info=on_info)
     from limner.worker.engines.comfyui.adapter import ComfyConfig, ComfyEngine
 

@@ -53,12 +53,13 @@ def engine_command(
     custom_nodes: Sequence[Path] = (),
     work: Path | None = None,
     cache: str = "classic",
+    options: Sequence[str] = (),
 ) -> list[str]:
     """How the real engine process is started; the socket's number is appended. `work`: a folder for custom nodes.
 
-    `cache`: which results it keeps between runs, as LIMNER_CACHE says it.
+    `cache`: which results it keeps between runs, as LIMNER_CACHE says it. `options`: further arguments.
     """
-    command = [sys.executable, "-m", "limner.processes.engine", "--cache", cache]
+    command = [sys.executable, "-m", "limner.processes.engine", "--cache", cache, *options]
     for folder in models:
         command += ["--models", str(folder)]
     for folder in custom_nodes:
