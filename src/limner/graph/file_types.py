@@ -11,9 +11,10 @@ TYPES = {
     "pbm": "image/x-portable-bitmap", "pgm": "image/x-portable-graymap", "png": "image/png",
     "pnm": "image/x-portable-anymap", "ppm": "image/x-portable-pixmap", "qoi": "image/x-qoi", "tga": "image/x-tga",
     "tif": "image/tiff", "tiff": "image/tiff", "webp": "image/webp",
-    "flac": "audio/flac", "m4a": "audio/mp4", "mp3": "audio/mpeg", "ogg": "audio/ogg", "opus": "audio/ogg",
-    "wav": "audio/x-wav",
-    "mkv": "video/x-matroska", "mov": "video/quicktime", "mp4": "video/mp4", "webm": "video/webm",
+    "aac": "audio/aac", "aif": "audio/x-aiff", "aiff": "audio/x-aiff", "flac": "audio/flac", "m4a": "audio/mp4",
+    "mp3": "audio/mpeg", "oga": "audio/ogg", "ogg": "audio/ogg", "opus": "audio/ogg", "wav": "audio/x-wav",
+    "avi": "video/x-msvideo", "m4v": "video/x-m4v", "mkv": "video/x-matroska", "mov": "video/quicktime",
+    "mp4": "video/mp4", "mpeg": "video/mpeg", "mpg": "video/mpeg", "ogv": "video/ogg", "webm": "video/webm",
     "glb": "model/gltf-binary", "gltf": "model/gltf+json", "json": "application/json", "txt": "text/plain",
 }  # fmt: skip
 """Content types by extension. What a browser would run (html, svg, scripts, styles, xml) is not here on purpose."""

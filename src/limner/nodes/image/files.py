@@ -30,12 +30,13 @@ class OutputFiles(InputFiles):
         self.type = COMBO
 
 
-def _file_digest(ctx: RunContext, image: str) -> str:
+def file_digest(ctx: RunContext, image: str) -> str:
+    """The SHA-256 of an input file: what a node that loads it depends on."""
     with ctx.files.input(image).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@node("LoadImage", display_name="Load Image", category="image", fingerprint=_file_digest)
+@node("LoadImage", display_name="Load Image", category="image", fingerprint=file_digest)
 def load_image(ctx: RunContext, *, image: Annotated[str, InputFiles("image")]) -> tuple[Image, Mask]:
     """Reads a picture, turned as its camera says; several frames make a batch. The mask is 1 where it is transparent.
 
@@ -44,7 +45,7 @@ def load_image(ctx: RunContext, *, image: Annotated[str, InputFiles("image")]) -
     return read_pictures(ctx.files.input(image), image)
 
 
-@node("LoadImageMask", display_name="Load Image (as Mask)", category="mask", fingerprint=_file_digest)
+@node("LoadImageMask", display_name="Load Image (as Mask)", category="mask", fingerprint=file_digest)
 def load_mask(
     ctx: RunContext,
     *,
@@ -60,7 +61,7 @@ def load_mask(
     display_name="Load Image (from Outputs)",
     category="image",
     experimental=True,
-    fingerprint=_file_digest,
+    fingerprint=file_digest,
 )
 def load_output(ctx: RunContext, *, image: Annotated[str, OutputFiles()]) -> tuple[Image, Mask]:
     """Reads a picture that an earlier run has saved. The mask is 1 where it is transparent."""
@@ -89,7 +90,7 @@ def preview_image(
     extra_pnginfo: Annotated[Any, Hidden("EXTRA_PNGINFO")] = None,
 ) -> Result:
     """Shows pictures; their files are temporary."""
-    return _write(ctx, images, "temp", _temp_prefix(), png_texts(prompt, extra_pnginfo), compress_level=1)
+    return _write(ctx, images, "temp", temp_prefix(), png_texts(prompt, extra_pnginfo), compress_level=1)
 
 
 @node("MaskPreview", category="mask", module="comfy_extras.nodes_mask", outputs=(), output_node=True)
@@ -102,10 +103,10 @@ def preview_mask(
 ) -> Result:
     """Shows masks as grey pictures, white where they are 1; their files are temporary."""
     grey = masks(mask)[..., None].expand(-1, -1, -1, 3)
-    return _write(ctx, grey, "temp", _temp_prefix(), png_texts(prompt, extra_pnginfo), compress_level=4)
+    return _write(ctx, grey, "temp", temp_prefix(), png_texts(prompt, extra_pnginfo), compress_level=4)
 
 
-def _temp_prefix() -> str:
+def temp_prefix() -> str:
     return "ComfyUI_temp_" + "".join(random.choices(string.ascii_lowercase, k=TEMP_LETTERS))
 
 

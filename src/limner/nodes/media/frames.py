@@ -14,6 +14,7 @@ import torch
 from av.video.reformatter import Colorspace
 from torch import Tensor
 
+from limner.engine.context import current_or_none
 from limner.errors import UnfitInput
 from limner.nodes.media.containers import PIXEL_LIMIT
 from limner.nodes.memory import check_room
@@ -66,6 +67,7 @@ def picture_stream(output: OutputContainer, images: Tensor, rate: Fraction, code
 def encoded_pictures(stream: VideoStream, images: Tensor) -> Iterator[av.Packet]:
     """The packets of pictures (B, H, W, 1, 3 or 4), of which colours are kept and transparency is not."""
     for index in range(len(images)):
+        _stop_if_asked()
         picture = to_bytes(images[index : index + 1])[0]
         picture = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture[..., :3]
         height, width, _ = picture.shape
@@ -93,6 +95,7 @@ def decoded_pictures(container: InputContainer, name: str, start: float = 0.0, d
             height, width, _ = kept[0].shape
             picture = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
         kept.append(picture)
+        _stop_if_asked()
         if len(kept) % FRAMES_BETWEEN_LOOKS == 1:
             check_room(len(kept), *kept[0].shape)
     if not kept:
@@ -160,6 +163,13 @@ def _frames(container: InputContainer, stream: VideoStream, start: float, durati
             return
         if time >= start - SLACK_S:
             yield frame
+
+
+def _stop_if_asked() -> None:
+    """Long videos take long. Raises Interrupted where the run was asked to stop."""
+    run = current_or_none()
+    if run is not None:
+        run.check()
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

@@ -8,9 +8,10 @@ from limner.engine.context import RunContext
 from limner.errors import UnfitInput
 from limner.graph.spec import Result, node
 from limner.graph.types import Choices, InputFiles, Text
+from limner.nodes.image.files import file_digest, temp_prefix
 from limner.nodes.media.audio import sound
 from limner.nodes.media.audio_files import FLAC, MP3_RATES, OPUS_RATES, AudioCodec, read_sound, write_sound
-from limner.nodes.media.saving import ExtraInfo, Prompt, digest, temp_prefix, texts
+from limner.nodes.media.saving import ExtraInfo, Prompt, texts
 from limner.nodes.sockets import Audio
 
 MODULE, CATEGORY = "comfy_extras.nodes_audio", "audio"
@@ -27,7 +28,7 @@ class Recording(InputFiles):
 
 
 def _digest(ctx: RunContext, audio: str) -> str:
-    return digest(ctx, audio)
+    return file_digest(ctx, audio)
 
 
 @node("LoadAudio", display_name="Load Audio", category=CATEGORY, module=MODULE, fingerprint=_digest)

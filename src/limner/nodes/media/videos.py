@@ -13,10 +13,11 @@ from limner.errors import UnfitInput
 from limner.graph.spec import Result, node
 from limner.graph.types import Choices, Flag, Float, InputFiles, Text
 from limner.nodes.fitting import pictures
+from limner.nodes.image.files import file_digest
 from limner.nodes.media.audio import sound
 from limner.nodes.media.containers import opened, writing
 from limner.nodes.media.frames import VideoCodec, encoded_pictures, frame_rate, picture_stream, video_stream
-from limner.nodes.media.saving import ExtraInfo, Prompt, digest, texts
+from limner.nodes.media.saving import ExtraInfo, Prompt, texts
 from limner.nodes.media.video import VideoCodec as Codecs
 from limner.nodes.media.video import VideoComponents, VideoContainer, VideoFromComponents, VideoFromFile
 from limner.nodes.sockets import Audio, Image, Number, Video
@@ -27,7 +28,7 @@ os.environ.setdefault("SVT_LOG", "1")  # its encoder writes about itself to stde
 
 
 def _digest(ctx: RunContext, file: str) -> str:
-    return digest(ctx, file)
+    return file_digest(ctx, file)
 
 
 @node(
@@ -67,7 +68,6 @@ def save_webm(
         stream = picture_stream(output, images, frame_rate(fps), encoders[codec])
         for packet in encoded_pictures(stream, images):
             output.mux(packet)
-            ctx.check()
     return Result(ui={"images": [file.ui()], "animated": [True]})
 
 
