@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from limner.graph.spec import InputSpec, NodeSpec, OutputSpec
-from limner.graph.types import ANY, FOLLOWING, GROWING, MATCHING, InputType, is_dynamic
+from limner.graph.types import ANY, FOLLOWING, GROWING, MATCHING, InputType, is_dynamic, joins
 from limner.graph.workflow import as_link, unwrapped
 
 MOST_SLOTS = 100
@@ -64,7 +64,8 @@ class OutputTypes:
                 entered.update(unknown)
                 stack.extend(unknown)
                 continue
-            self._known[here] = _joined(output, [self._known[each] for each in sources if each in self._known])
+            given = [self._known[each] for each in sources if each in self._known]
+            self._known[here] = _joined(output, given, _allowed(spec))
             stack.pop()
         return self._known[start]
 
@@ -84,9 +85,16 @@ class OutputTypes:
         ]
 
 
-def _joined(output: OutputSpec, sources: list[OutputSpec]) -> OutputSpec:
-    types = [each.type for each in sources]
-    if not types or any(each.any_type for each in sources):
+def _allowed(spec: NodeSpec) -> InputType:
+    return next((taken_type(each) for each in spec.input.values() if each.type == MATCHING), ANY)
+
+
+def _joined(output: OutputSpec, sources: list[OutputSpec], allowed: InputType) -> OutputSpec:
+    """The output with the types that come in. One that is not allowed is a fault already, and says nothing here."""
+    if any(each.any_type for each in sources):
+        return output
+    types = [each.type for each in sources if allowed == ANY or joins(each.type, allowed)]
+    if not types:
         return output
     if all(each == types[0] for each in types):
         return OutputSpec(name=output.name, type=types[0], is_list=output.is_list)
