@@ -12,7 +12,7 @@ from limner.errors import UnfitInput
 from limner.models.model import Model
 from limner.models.sampling import CFGGuider, PackSampler
 from limner.models.sampling.noises import Noise
-from limner.nodes.sampling.previews import preview
+from limner.nodes.sampling.previews import previewer
 
 
 def walked(
@@ -33,10 +33,11 @@ def walked(
     start: Latent = {**latent, "samples": model.latent_format.fit(latent["samples"])}
     tell_unusual_size(ctx, model, start["samples"])
     expected: list[Tensor] = []
+    preview = previewer(ctx, model.latent_format)
 
     def tell(step: int, clean: Tensor, _x: Tensor, steps: int) -> None:
         expected[:] = [clean]
-        ctx.progress(min(step + 1, steps), steps, preview(model.latent_format, clean) if ctx.previews else None)
+        ctx.progress(min(step + 1, steps), steps, preview(clean) if ctx.previews else None)
 
     samples = guider.sample(
         noise.generate_noise(start),
