@@ -43,7 +43,7 @@ class Size:
     linear: bool = False
     inputs: int = 4
     vector: int = 0
-    depth: int = 1
+    depth: int | tuple[int, ...] = 1
     latent_channels: int = 4
     quant_conv: bool = True
 
