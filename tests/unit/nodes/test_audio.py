@@ -1,5 +1,6 @@
 import hashlib
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,34 @@ def test_a_wav_file_is_read_exactly(node: str, tmp_path: Path) -> None:
     assert NODES[node].fingerprint({"audio": "a.wav"}, run_in(tmp_path).ctx) == (
         hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest()
     )
+
+
+def raw_wav(path: Path, channels: int, samples: int, claims: int | None = None) -> None:
+    """A WAV file whose header says nothing of where its channels sound, and anything of its length."""
+    data = np.arange(channels * samples, dtype="<i2").tobytes()
+    claimed = len(data) if claims is None else claims
+    form = struct.pack("<IHHIIHH", 16, 1, channels, 8000, 16000 * channels, 2 * channels, 16)
+    path.write_bytes(b"RIFF" + struct.pack("<I", 36) + b"WAVEfmt " + form + b"data" + struct.pack("<I", claimed) + data)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 16])
+def test_any_number_of_channels_is_read_in_order(channels: int, tmp_path: Path) -> None:
+    raw_wav(tmp_path / "a.wav", channels, 50)
+    waveform = value("LoadAudio", tmp_path, audio="a.wav")["waveform"]
+    expected = torch.arange(channels * 50).reshape(50, channels).T / 32768
+    assert torch.equal(waveform, expected[None])
+
+
+def test_a_length_that_a_header_claims_is_not_believed(tmp_path: Path) -> None:
+    raw_wav(tmp_path / "a.wav", 2, 100, claims=0xFFFF_FFF0)
+    assert value("LoadAudio", tmp_path, audio="a.wav")["waveform"].shape == (1, 2, 100)
+
+
+@pytest.mark.parametrize(("channels", "samples"), [(2, 0), (0, 0)])
+def test_a_file_without_samples_has_no_sound(channels: int, samples: int, tmp_path: Path) -> None:
+    raw_wav(tmp_path / "a.wav", channels, samples)
+    with pytest.raises(UnfitInput, match=r"a\.wav (has no sound|is no sound)"):
+        value("LoadAudio", tmp_path, audio="a.wav")
 
 
 def playlist(folder: Path) -> bytes:

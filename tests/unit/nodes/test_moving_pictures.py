@@ -134,14 +134,24 @@ def test_drawings_are_put_together() -> None:
     [
         ("a\nb", "a\nb"),
         (5, "5"),
-        (True, "true"),
-        (None, "null"),
-        ([1, {"a": 2.5}], '[1, {"a": 2.5}]'),
+        (0.1, "0.1"),
+        (True, "True"),
+        (None, "None"),
+        ([1, {"a": 2.5}], '[\n    1,\n    {\n        "a": 2.5\n    }\n]'),
         (torch.tensor([1.0, 2.0]), "tensor([1., 2.])"),
     ],
 )
 def test_any_value_is_shown_as_a_text(source: Any, text: str, tmp_path: Path) -> None:
     assert call("PreviewAny", tmp_path, source=source)[1].ui == {"text": [text]}
+
+
+def test_a_value_that_cannot_describe_itself_is_named(tmp_path: Path) -> None:
+    class Shy:
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    (text,) = call("PreviewAny", tmp_path, source=Shy())[1].ui["text"]
+    assert text == "a value of the type Shy, which cannot be shown: no"
 
 
 def test_a_very_long_text_is_shown_in_part(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ which cannot write EXIF there; their texts stand in an XMP box at the file's end
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from limner.nodes.media.frames import frame_rate
 HIGHEST_CRF = 63
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 XMP_NAMESPACE = "https://comfy.org/workflow/"
-
-os.environ.setdefault("SVT_LOG", "1")  # its encoder writes about itself to stderr else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

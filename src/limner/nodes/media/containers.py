@@ -87,7 +87,7 @@ def opened(source: Path | BinaryIO | Source, name: str) -> Iterator[InputContain
             for stream in container.streams.video:
                 stream.codec_context.options = {"max_pixels": str(PIXEL_LIMIT)}
             yield container
-    except (av.error.FFmpegError, UnicodeError) as error:
+    except (av.error.FFmpegError, ValueError) as error:  # the latter where a stream changes its form midway
         raise UnfitInput(
             f"{name} is no sound or video that can be read, or is damaged or cut short ({error})"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,8 @@ FINEST_RATE = 100_000
 FRAMES_BETWEEN_LOOKS = 32
 SLACK_S = 1e-4
 """By how much times that are equal may differ, in seconds."""
+
+os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes about itself to stderr else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,9 +73,17 @@ def compare_images(
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
+    """Texts as they are, numbers as Python writes them, other values as JSON, or as they describe themselves."""
+    if value is None or isinstance(value, str | int | float):
         return str(value)
+    try:
+        return json.dumps(value, indent=4)
+    except (TypeError, ValueError, RecursionError):
+        return _described(value)
+
+
+def _described(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # what a pack's object raises may be anything
+        return f"a value of the type {type(value).__name__}, which cannot be shown: {error}"

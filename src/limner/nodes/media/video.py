@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import io
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -321,7 +322,7 @@ def _mp4(path: str | Path | BinaryIO, texts: Mapping[str, Any]) -> av.container.
     target = str(path) if isinstance(path, Path) else path
     fast = "+faststart" if isinstance(target, str) else ""  # for that, FFmpeg reads the file again
     output = av.open(target, "w", format="mp4", container_options={"movflags": f"use_metadata_tags{fast}"})
-    output.metadata.update({key: str(text) for key, text in texts.items()})
+    output.metadata.update({key: text if isinstance(text, str) else json.dumps(text) for key, text in texts.items()})
     return output
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -23,8 +22,6 @@ from limner.nodes.media.video import VideoComponents, VideoContainer, VideoFromC
 from limner.nodes.sockets import Audio, Image, Number, Video
 
 MODULE, CATEGORY = "comfy_extras.nodes_video", "image/video"
-
-os.environ.setdefault("SVT_LOG", "1")  # its encoder writes about itself to stderr else
 
 
 def _digest(ctx: RunContext, file: str) -> str:
