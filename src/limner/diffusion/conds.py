@@ -95,6 +95,22 @@ MOST_REPEATS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Several(Cond):
+    """Tensors of any sizes, (B or 1, ...) each, such as pictures to go by."""
+
+    value: Sequence[Tensor]
+
+    def placed(self, batch: int, device: torch.device, area: Area | None = None) -> Several:  # noqa: ARG002
+        return Several([fit_batch(each, batch).to(device) for each in self.value])
+
+    def joins(self, other: Cond) -> bool:
+        return type(other) is type(self) and [each.shape for each in self.value] == [each.shape for each in other.value]
+
+    def joined(self, others: Sequence[Cond]) -> list[Tensor]:
+        return [torch.cat(each) for each in zip(self.value, *(other.value for other in others), strict=True)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Constant(Cond):
     """What is the same for every item: a flag, a number, a list of things."""
 

@@ -46,7 +46,8 @@ def empty(make: Callable[[], M]) -> M:
 
 
 def fill(module: M, keys: KeyMap, tensors: Mapping[str, Tensor], *, header: Header, part: str, prefix: str = "") -> M:
-    """The module with these tensors as its weights, as they are: nothing is copied or cast. It never trains.
+    """The module with these tensors as its weights, as they are: nothing is cast, and only parameters that are made of
+    several originals, or of one with its rows in another order, are copied. It never trains.
 
     tensors: by original key without `prefix`, which those of `keys` have. Raises ModelFileError where weights are
     missing, superfluous, or of another shape than the module's.
@@ -58,17 +59,22 @@ def fill(module: M, keys: KeyMap, tensors: Mapping[str, Tensor], *, header: Head
         raise header.fault(f"its {part} is not complete or not of this family: {', and '.join(faults)}")
     own = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     placed: dict[str, Tensor] = {}
+    parts: dict[str, dict[int, Tensor]] = {}
     for name, key in wanted.items():
         places, shape = keys.places[key], tuple(tensors[name].shape)
-        rights = _shapes([own[place.parameter] for place in places], keys.shapes.get(key))
+        owned = [_shape(place, own) for place in places]
+        rights = _shapes(owned, keys.shapes.get(key))
         if shape not in rights:
             raise header.fault(
                 f"its {part} is not of this family: {header.part}{name} has the shape {shape}, {rights[0]} is right"
             )
-        pieces = _pieces(tensors[name], places, own)
-        placed |= {
-            place.parameter: piece.reshape(own[place.parameter]) for place, piece in zip(places, pieces, strict=True)
-        }
+        pieces = _pieces(tensors[name], owned)
+        for place, piece in zip(places, pieces, strict=True):
+            if place.rows is None:
+                placed[place.parameter] = piece.reshape(own[place.parameter])
+            else:
+                parts.setdefault(place.parameter, {})[place.rows[0]] = piece
+    placed |= {name: torch.cat([found[row] for row in sorted(found)]) for name, found in parts.items()}
     with torch.inference_mode(False):
         module.load_state_dict(placed, strict=True, assign=True)
         return module.eval().requires_grad_(False)
@@ -105,9 +111,15 @@ def _shapes(owned: Sequence[tuple[int, ...]], told: tuple[int, ...] | None) -> l
     return [joined] if told is None else [told, joined]
 
 
-def _pieces(weight: Tensor, places: Sequence[Place], own: Mapping[str, tuple[int, ...]]) -> Sequence[Tensor]:
-    """The parts of an original weight that go to each place."""
-    return [weight] if len(places) == 1 else torch.split(weight, [own[place.parameter][0] for place in places])
+def _shape(place: Place, own: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of a place in a module whose parameters have these."""
+    shape = own[place.parameter]
+    return shape if place.rows is None else (place.rows[1] - place.rows[0], *shape[1:])
+
+
+def _pieces(weight: Tensor, owned: Sequence[tuple[int, ...]]) -> Sequence[Tensor]:
+    """The parts of an original weight that go to places of these shapes."""
+    return [weight] if len(owned) == 1 else torch.split(weight, [shape[0] for shape in owned])
 
 
 def _some(keys: list[str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from limner.diffusion.latents import LatentFormat
 from limner.models import families, unet_layout
@@ -49,9 +50,14 @@ class Family(Architecture, ABC):
     def load_model(self, denoiser: Weights, file: Weights, devices: Devices) -> Model:
         """The denoiser, ready to run. Raises ModelFileError where it is not complete or cannot be run."""
 
-    def load_clip(self, file: Weights, devices: Devices, embedding: FindEmbedding) -> Clip:
-        """The text encoders of a checkpoint. Raises ModelFileError where one is missing or does not fit."""
-        return of_checkpoint(self.text, file, devices, embedding)
+    def load_clip(
+        self, file: Weights, devices: Devices, embedding: FindEmbedding, tokenizers: Sequence[Path] = ()
+    ) -> Clip:
+        """The text encoders of a checkpoint. Raises ModelFileError where one is missing or does not fit.
+
+        tokenizers: folders in which tokenizers may lie.
+        """
+        return of_checkpoint(self.text, file, devices, embedding, tokenizers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,7 +161,8 @@ class ModelLibrary:
         vae = vae_of(file)
         loaded_vae = load_vae(vae, self.devices, model.model.latent_format) if vae is not None else None
         try:
-            clip = found.family.load_clip(file, self.devices, self._embedding)
+            places = self.folders.places(TOKENIZERS)
+            clip = found.family.load_clip(file, self.devices, self._embedding, places)
         except ModelFileError as error:
             if _has_text(file):
                 raise
