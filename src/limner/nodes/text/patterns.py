@@ -57,12 +57,12 @@ class Pattern:
     def first(self, text: str) -> regex.Match[str] | None:
         """The first match. Raises UnfitInput where looking for it takes too long."""
         with _told(self.compiled.pattern):
-            return self.compiled.search(text, timeout=LONGEST_SEARCH_S)
+            return self.compiled.search(text, timeout=LONGEST_SEARCH_S, concurrent=True)
 
     def all(self, text: str) -> list[regex.Match[str]]:
         """All matches that do not overlap. Raises UnfitInput where looking for them takes too long."""
         with _told(self.compiled.pattern):
-            return list(self.compiled.finditer(text, timeout=LONGEST_SEARCH_S))
+            return list(self.compiled.finditer(text, timeout=LONGEST_SEARCH_S, concurrent=True))
 
     def replaced(self, text: str, by: str, count: int) -> str:
         r"""The text with the first `count` matches (0: all) replaced; \1 and \g<name> stand for what groups matched.
@@ -79,7 +79,7 @@ class Pattern:
             return new
 
         with _told(self.compiled.pattern):
-            replaced: str = self.compiled.sub(written, text, count=count, timeout=LONGEST_SEARCH_S)
+            replaced: str = self.compiled.sub(written, text, count=count, timeout=LONGEST_SEARCH_S, concurrent=True)
         return replaced
 
 
