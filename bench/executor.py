@@ -71,6 +71,9 @@ class NoFiles:
     def input(self, reference: str) -> Path:
         raise NotImplementedError
 
+    def adopt(self, path: Path, *, type: str, subfolder: str, filename: str) -> SavedFile:
+        raise NotImplementedError
+
     def reserve(
         self, *, type: str, prefix: str, count: int, width: int, height: int, extension: str
     ) -> list[SavedFile]:

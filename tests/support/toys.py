@@ -47,6 +47,9 @@ class ToyFiles:
     def input(self, reference: str) -> Path:
         return Path(reference)
 
+    def adopt(self, path: Path, *, type: str, subfolder: str, filename: str) -> SavedFile:
+        return SavedFile(path=path, filename=filename, subfolder=subfolder, type=type)
+
     def reserve(
         self, *, type: str, prefix: str, count: int, width: int, height: int, extension: str
     ) -> list[SavedFile]:

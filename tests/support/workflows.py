@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from limner.graph.spec import InputSpec
+from limner.graph.spec import InputSpec, kind_of
 from tests.support import anchor_nodes, toys
 
-_HOW_RUNS_GO = {each.node.spec.name for each in anchor_nodes.NODES}  # type: ignore[attr-defined]
+_HOW_RUNS_GO = {kind_of(each).spec.name for each in anchor_nodes.NODES}
 CLASSES = {name: spec for name, spec in toys.catalogue().filled.items() if name not in _HOW_RUNS_GO}
 
 json_values = st.recursive(

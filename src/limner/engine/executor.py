@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from limner.engine.accepted import Accepted
 from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.events import RunResult
@@ -19,7 +20,8 @@ from limner.graph.workflow import Workflow
 class Executor:
     """Runs workflows with the nodes of a library, one after the other, and keeps their results in a cache.
 
-    `file_mark` tells a model file's state, so that no result outlives the file that it was made with.
+    `file_mark` tells a model file's state, so that no result outlives the file that it was made with. Who lets classes
+    check inputs before a run notes in `accepted` what they said yes to; the rest is asked when the run begins.
     """
 
     def __init__(
@@ -28,7 +30,8 @@ class Executor:
         self.library = library
         self.cache = cache
         specs = {name: kind.spec for name, kind in library.items()}
-        self._tools = Tools(library, specs, cache, KeptObjects(), file_mark)
+        self.accepted = Accepted()
+        self._tools = Tools(library, specs, cache, KeptObjects(), self.accepted, file_mark)
         self._made_for: tuple[str, list[str]] = ("", [])
 
     def run(

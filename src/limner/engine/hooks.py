@@ -42,7 +42,9 @@ class Hooks:
             return math.nan
 
     def check(self, node: Node, kind: NodeType, inputs: dict[str, Any], types: dict[str, Any]) -> bool | str:
-        """What the class's own code says of a node's inputs."""
+        """What the class's own code says of a node's inputs, or has said when the workflow was submitted."""
+        if self._scene.tools.accepted.take(kind.spec.name, inputs, types):
+            return True
         with calling(self._scene.ctx.at(self._scene.ref(node.id))):
             told: bool | str = self._answer(kind.check(inputs, types))
             return told

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from limner.engine.accepted import Accepted
 from limner.engine.cache import OutputCache
 from limner.engine.context import RunContext
 from limner.engine.events import NodeRef
@@ -28,6 +29,7 @@ class Tools:
     specs: Mapping[str, NodeSpec]
     cache: OutputCache
     objects: KeptObjects
+    accepted: Accepted
     file_mark: FileMark | None
 
 

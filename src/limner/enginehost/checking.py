@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from limner.engine.accepted import Accepted
 from limner.graph.spec import NodeType
 
 MOST_THREADS = 4
@@ -20,8 +21,10 @@ Answer = Callable[[list[Any]], None]
 class Checker:
     """Asks each question on a thread of its own, beside whatever runs."""
 
-    def __init__(self, library: Mapping[str, NodeType]) -> None:
+    def __init__(self, library: Mapping[str, NodeType], accepted: Accepted) -> None:
+        """`accepted` takes note of what classes said yes to: the run that follows need not ask again."""
         self._library = library
+        self._accepted = accepted
         self._threads = threading.BoundedSemaphore(MOST_THREADS)
 
     def ask(self, questions: Sequence[Question], answer: Answer) -> None:
@@ -52,6 +55,8 @@ class Checker:
                 verdict = asyncio.run(_finished(verdict))
         except BaseException as raised:  # a node's own code may raise anything, SystemExit too
             return {"type": type(raised).__name__, "message": str(raised)}
+        if verdict is True:
+            self._accepted.add(question["class"], question["inputs"], question["types"])
         return verdict if isinstance(verdict, str) else verdict is True
 
 

@@ -33,12 +33,13 @@ def load(folders: ModelFolders, describer: Describer, custom: Custom | None = No
     if custom is not None:
         catalogue = replace(catalogue, web=custom.web, packs=tuple(pack.to_json() for pack in custom.packs))
     describer.nodes_loaded(catalogue, describe_devices(models.devices.device))
+    executor = Executor(library, OutputCache(policy=cache), file_mark=folders.mark)
     return Loaded(
-        executor=Executor(library, OutputCache(policy=cache), file_mark=folders.mark),
+        executor=executor,
         models=models,
         services=services,
         preload=models.preload,
         computing=torch.inference_mode,
-        ask=Checker(library).ask,
+        ask=Checker(library, executor.accepted).ask,
         beside=nothing_beside if custom is None else custom.beside,
     )

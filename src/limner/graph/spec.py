@@ -350,7 +350,7 @@ class FunctionNode(NodeType):
     is_async: bool = False
     wants_context: bool = False
     fingerprint_function: Callable[..., Any] | None = None
-    lazy_function: Callable[..., Sequence[str]] | None = None
+    lazy_function: Callable[..., Any] | None = None
 
     def call(self, inputs: Mapping[str, Any], ctx: Any, instance: Any = None) -> Any:  # noqa: ARG002
         returned = self.function(ctx=ctx, **inputs) if self.wants_context else self.function(**inputs)
@@ -405,7 +405,7 @@ def node(
     outputs: Sequence[str | OutputSpec] | Mapping[str, str] | None = None,
     output_node: bool = False,
     fingerprint: Callable[..., Any] | None = None,
-    lazy: Callable[..., Sequence[str]] | None = None,
+    lazy: Callable[..., Any] | None = None,
     not_idempotent: bool = False,
     deprecated: bool = False,
     experimental: bool = False,

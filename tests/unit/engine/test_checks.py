@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from limner.engine.accepted import MOST, Accepted
 from limner.engine.events import NodeStarted, RunFailed, RunSucceeded, Warned
 from limner.engine.library import NodeLibrary
 from limner.graph.spec import ValidatorSpec
@@ -47,7 +48,7 @@ LIBRARY = NodeLibrary([
 
 def run(**nodes: tuple[str, dict[str, Any]]) -> tuple[Bench, Any]:
     bench = Bench(library=LIBRARY)
-    graph = {name[1:]: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+    graph: dict[str, Any] = {name[1:]: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
     outputs = tuple(node_id for node_id, each in graph.items() if LIBRARY[each["class_type"]].spec.output_node)
     return bench, bench.run(graph, outputs)
 
@@ -131,3 +132,32 @@ def test_what_no_wanted_output_needs_is_not_asked() -> None:
     }
     assert isinstance(bench.run(graph, ("1",)).end, RunSucceeded)
     assert len(ASKED) == 1
+
+
+def test_what_a_class_accepted_before_is_not_asked_again_once() -> None:
+    bench = Bench(library=LIBRARY)
+    graph = {"1": {"class_type": "Show", "inputs": {"v": "fine", "w": 2}}}
+    bench.executor.accepted.add("Show", {"w": 2, "v": "fine"}, {})
+    for asked in (0, 1, 2):
+        assert isinstance(bench.run(graph, ("1",)).end, RunSucceeded)
+        assert len(ASKED) == asked
+
+
+def test_an_answer_counts_for_its_own_question_only() -> None:
+    accepted = Accepted()
+    accepted.add("A", {"v": 1}, {})
+    accepted.add("A", {"v": 1}, {})
+    accepted.add("A", {"v": object()}, {})
+    assert not accepted.take("A", {"v": 2}, {})
+    assert not accepted.take("B", {"v": 1}, {})
+    assert not accepted.take("A", {"v": 1}, {"v": "INT"})
+    assert not accepted.take("A", {"v": object()}, {})
+    assert [accepted.take("A", {"v": 1}, {}) for _ in range(3)] == [True, True, False]
+
+
+def test_answers_that_no_run_asks_for_are_forgotten_in_the_end() -> None:
+    accepted = Accepted()
+    for number in range(MOST + 1):
+        accepted.add("A", {"v": number}, {})
+    assert not accepted.take("A", {"v": 0}, {})
+    assert accepted.take("A", {"v": MOST}, {})

@@ -78,7 +78,7 @@ def test_what_a_link_is(value: Any, expected: bool) -> None:
 
 
 def test_a_prefix_goes_before_every_id_and_into_every_link() -> None:
-    graph = {"a": {"class_type": "A", "inputs": {"v": ["b", 1], "w": 2}}, "b": {"class_type": "B"}}
+    graph: dict[str, Any] = {"a": {"class_type": "A", "inputs": {"v": ["b", 1], "w": 2}}, "b": {"class_type": "B"}}
     assert add_graph_prefix(graph, (["a", 0], "plain"), "p.") == (
         {
             "p.a": {"class_type": "A", "inputs": {"v": ["p.b", 1], "w": 2}},

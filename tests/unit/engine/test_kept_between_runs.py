@@ -121,7 +121,7 @@ def test_how_often_a_node_runs_is_its_fingerprints_to_say(fingerprint: Any, made
 
 @pytest.mark.parametrize(("whole", "seen"), [(False, {"v": None, "w": 5}), (True, {"v": (None,), "w": [5]})])
 def test_a_fingerprint_gets_what_is_known_before_the_run(whole: bool, seen: dict[str, Any]) -> None:
-    got = []
+    got: list[Any] = []
     kind = ClassNode("Note", inputs={"v": "*", "w": "*"}, output=True, whole=whole, fingerprint=got.append)
     bench = Bench(library=NodeLibrary([kind]))
     graph = {

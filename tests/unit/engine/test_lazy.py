@@ -118,7 +118,7 @@ def test_a_node_is_asked_until_it_misses_nothing(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", ["classic", "none"])
 def test_what_another_node_needs_anyway_is_not_made_twice(policy: str) -> None:
-    more = {"0": {"class_type": "Value", "inputs": {"v": ["1", 0]}}}
+    more: dict[str, Any] = {"0": {"class_type": "Value", "inputs": {"v": ["1", 0]}}}
     bench, seen = run("Choose", {"wish": "first", "first": ["1", 0], "second": ["0", 0]}, policy=policy, **more)
     assert seen == [(10, None)]
     assert sorted(bench.started) == ["1", "3", "3", "4"]
@@ -139,7 +139,7 @@ def test_a_node_of_lists_gets_a_list_of_none() -> None:
 
 
 def test_each_item_is_asked() -> None:
-    more = {"5": {"class_type": "Spread", "inputs": {"items": {"all": ["first", "second"]}}}}
+    more: dict[str, Any] = {"5": {"class_type": "Spread", "inputs": {"items": {"all": ["first", "second"]}}}}
     _, seen = run("Choose", {"wish": ["5", 0], **LINKS}, **more)
     assert seen == [(10, 20), (10, 20)]
     assert ASKED == [(None, None), (None, None), (10, 20), (10, 20)]
@@ -156,14 +156,14 @@ def test_without_a_function_that_tells_all_are_made() -> None:
 
 
 def test_a_blocked_node_is_not_asked() -> None:
-    more = {"5": {"class_type": "Block", "inputs": {}}}
+    more: dict[str, Any] = {"5": {"class_type": "Block", "inputs": {}}}
     bench, _ = run("Choose", {"wish": ["5", 0], **LINKS}, **more)
     assert ASKED == []
     assert bench.started == ["5", "3", "4"]
 
 
 def test_a_wanted_input_that_is_blocked_blocks_the_node() -> None:
-    more = {"5": {"class_type": "Block", "inputs": {}}}
+    more: dict[str, Any] = {"5": {"class_type": "Block", "inputs": {}}}
     bench, _ = run("Choose", {"wish": "first", "first": ["5", 0]}, **more)
     assert bench.started == ["3", "5", "3", "4"]
 

@@ -38,7 +38,7 @@ def show(*, v: Anything) -> Result:
 
 @node("ShowEach", category="toy", outputs=(), output_node=True)
 def show_each(ctx: RunContext, *, v: Anything) -> Result:
-    return Result(ui={"seen": [v], "at": (ctx.list_index,)} if v != "second key" else {"more": [1], "seen": [v]})
+    return Result(ui={"seen": [v], "at": [ctx.list_index]} if v != "second key" else {"more": [1], "seen": [v]})
 
 
 LIBRARY = NodeLibrary.of([spread, pair, show, show_each])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from limner.engine.accepted import Accepted
 from limner.enginehost import checking
 from limner.enginehost.checking import Checker
 from limner.graph.spec import InputSpec, NodeSpec, NodeType
@@ -34,7 +35,7 @@ async def later() -> str:
 
 def ask(kind: NodeType, name: str = "Says") -> Any:
     answers: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
-    Checker({"Says": kind}).ask([{"class": name, "inputs": {"x": 1}, "types": {}}], answers.put)
+    Checker({"Says": kind}, Accepted()).ask([{"class": name, "inputs": {"x": 1}, "types": {}}], answers.put)
     [verdict] = answers.get(timeout=10)
     return verdict
 
@@ -66,7 +67,7 @@ def test_a_class_that_looks_at_input_files_is_left_to_the_run() -> None:
 def test_code_that_never_comes_back_keeps_no_more_than_a_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "MOST_THREADS", 1)
     forever = threading.Event()
-    checker = Checker({"Says": Says(lambda: forever.wait(60))})
+    checker = Checker({"Says": Says(lambda: forever.wait(60))}, Accepted())
     answers: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
     question = {"class": "Says", "inputs": {}, "types": {}}
     checker.ask([question], answers.put)
@@ -74,3 +75,13 @@ def test_code_that_never_comes_back_keeps_no_more_than_a_few_threads(monkeypatch
     assert answers.get(timeout=10) == [None, None]
     forever.set()
     assert answers.get(timeout=10) == [True]
+
+
+@pytest.mark.parametrize(("verdict", "noted"), [(True, True), (False, False), ("a reason", False)])
+def test_what_was_accepted_is_noted_for_the_run(verdict: Any, noted: bool) -> None:
+    accepted = Accepted()
+    answers: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+    question = {"class": "Says", "inputs": {"x": 1}, "types": {}}
+    Checker({"Says": Says(lambda: verdict)}, accepted).ask([question], answers.put)
+    assert answers.get(timeout=10) == [verdict]
+    assert accepted.take("Says", {"x": 1}, {}) is noted
