@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.diffusion import conditioning, latents
 from limner.graph.types import Socket
-from limner.models import clip, model, vae
+from limner.models import clip, clip_vision, model, style, vae
 from limner.models.controlnet import chain
 from limner.models.upscale import model as upscale_model
 from limner.nodes.media import audio, video
@@ -32,6 +32,9 @@ Model = Annotated[model.Model, Socket("MODEL")]
 Clip = Annotated[clip.Clip, Socket("CLIP")]
 Vae = Annotated[vae.Vae, Socket("VAE")]
 ControlNet = Annotated[chain.Control, Socket("CONTROL_NET")]
+ClipVision = Annotated[clip_vision.ClipVision, Socket("CLIP_VISION")]
+ClipVisionOutput = Annotated[clip_vision.Seen, Socket("CLIP_VISION_OUTPUT")]
+StyleModel = Annotated[style.StyleModel, Socket("STYLE_MODEL")]
 UpscaleModel = Annotated[upscale_model.UpscaleModel, Socket("UPSCALE_MODEL")]
 Sigmas = Annotated[Tensor, Socket("SIGMAS")]
 """(steps + 1,) float32, falling noise levels."""
