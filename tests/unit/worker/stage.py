@@ -100,6 +100,7 @@ class FakeEngine:
         self.running = asyncio.Event()
         self.interrupted = asyncio.Event()
         self.resumes = False
+        self.checks = False
 
     async def start(self) -> None:
         self.starts += 1
