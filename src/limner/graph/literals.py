@@ -83,9 +83,11 @@ def may_be_filename(value: Any) -> bool:
 def offered_files(upload: str, names: Iterable[str]) -> list[str]:
     """Which of a tenant's input files a combo box offers: those in no subfolder whose names tell the wanted kind.
 
-    `upload`: image, video or audio; any other word stands for files of every kind.
+    `upload`: image, video, audio or latent; any other word stands for files of every kind.
     """
     top = [name for name in names if "/" not in name]
+    if upload == "latent":
+        return [name for name in top if name.endswith(".latent")]
     return top if upload not in KINDS_OF_FILE else [name for name in top if content_type(name).startswith(upload + "/")]
 
 
