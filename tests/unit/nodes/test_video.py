@@ -304,6 +304,18 @@ def test_what_is_no_video_is_refused(bad: str, tmp_path: Path) -> None:
         value("LoadVideo", tmp_path, file="bad.mp4")
 
 
+def test_pictures_or_sounds_of_an_unknown_codec_are_not_there(tmp_path: Path) -> None:
+    data = written(tmp_path, made(tmp_path, audio=tone(0.5)), "a").read_bytes()
+    (tmp_path / "deaf.mp4").write_bytes(data.replace(b"mp4a", b"zzzz"))
+    (tmp_path / "blind.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    video = value("LoadVideo", tmp_path, file="deaf.mp4")
+    assert video.get_components().audio is None
+    assert content(written(tmp_path, video, "copy")).codecs == ["h264"]
+    with pytest.raises(UnfitInput, match="has no pictures in it"):
+        value("LoadVideo", tmp_path, file="blind.mp4")
+    assert value("LoadAudio", tmp_path, audio="blind.mp4")["sample_rate"] == 44100
+
+
 def test_of_a_file_that_is_written_piece_by_piece_the_whole_frames_are_taken(tmp_path: Path) -> None:
     images = moving(12)
     data = encoded(tmp_path / "a.mkv", images, "ffv1").read_bytes()

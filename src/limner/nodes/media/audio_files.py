@@ -74,9 +74,9 @@ def decoded_sound(container: InputContainer, begin: float | None = None) -> Audi
 
     From its beginning, or from the time `begin` in seconds: what begins later has silence before it.
     """
-    if not container.streams.audio:
+    stream = next((each for each in container.streams.audio if each.codec_context is not None), None)
+    if stream is None:
         return None
-    stream = container.streams.audio[0]
     rate, layout, channels = stream.rate, stream.layout.name, stream.layout.nb_channels
     if not rate:
         return None

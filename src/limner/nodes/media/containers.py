@@ -85,7 +85,8 @@ def opened(source: Path | BinaryIO | Source, name: str) -> Iterator[InputContain
         options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
         with av.open(file, options=options, metadata_errors="replace") as container:
             for stream in container.streams.video:
-                stream.codec_context.options = {"max_pixels": str(PIXEL_LIMIT)}
+                if stream.codec_context is not None:  # FFmpeg knows its codec
+                    stream.codec_context.options = {"max_pixels": str(PIXEL_LIMIT)}
             yield container
     except (av.error.FFmpegError, ValueError) as error:  # the latter where a stream changes its form midway
         raise UnfitInput(

@@ -112,9 +112,9 @@ def decoded_pictures(container: InputContainer, name: str, start: float = 0.0, d
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
     """The first stream of pictures. Raises UnfitInput where there is none, or its pictures are too large."""
-    if not container.streams.video:
-        raise UnfitInput(f"{name} has no pictures in it")
-    stream = container.streams.video[0]
+    stream = next((each for each in container.streams.video if each.codec_context is not None), None)
+    if stream is None:
+        raise UnfitInput(f"{name} has no pictures in it that can be read")
     if stream.width * stream.height > PIXEL_LIMIT:
         raise UnfitInput(f"{name} has frames of {stream.width} x {stream.height} pixels, which are not opened")
     return stream

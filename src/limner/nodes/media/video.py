@@ -260,7 +260,7 @@ class VideoFromFile(VideoInput):
     def _copied(self, path: str | Path | BinaryIO, codec: VideoCodec, metadata: Mapping[str, Any]) -> bool:
         with opened(self._reader(), self.name) as container:
             stream = video_stream(container, self.name)
-            sounds = container.streams.audio[:1]
+            sounds = [each for each in container.streams.audio if each.codec_context is not None][:1]
             wanted = COPIED_PICTURES if codec == VideoCodec.AUTO else (codec.value,)
             fits = container.format.name.startswith(COPIED_FROM) and stream.codec_context.name in wanted
             if not fits or any(each.codec_context.name not in COPIED_SOUNDS for each in sounds):
