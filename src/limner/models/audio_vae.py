@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
@@ -42,7 +43,9 @@ def load_oobleck(weights: Weights, devices: Devices) -> Vae:
 
     header = weights.header
     config = oobleck_config(header)
-    network = empty(lambda: AutoencoderOobleck(**config))
+    with warnings.catch_warnings():  # it uses a weight norm that torch calls old
+        warnings.simplefilter("ignore", FutureWarning)
+        network = empty(lambda: AutoencoderOobleck(**config))
     blocks = len(config["downsampling_ratios"])
     keys = KeyMap({
         original_name(name, blocks): (Place(name),) for name in network.state_dict()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -101,14 +102,17 @@ def save_flux_vae(path: Path) -> Path:
 
 def audio_vae() -> AutoencoderOobleck:
     torch.manual_seed(0)
-    return AutoencoderOobleck(
-        encoder_hidden_size=16,
-        downsampling_ratios=[2, 4],
-        channel_multiples=[1, 2],
-        decoder_channels=16,
-        decoder_input_channels=8,
-        audio_channels=2,
-    ).eval()
+    with warnings.catch_warnings():  # it uses a weight norm that torch calls old
+        warnings.simplefilter("ignore", FutureWarning)
+        made = AutoencoderOobleck(
+            encoder_hidden_size=16,
+            downsampling_ratios=[2, 4],
+            channel_multiples=[1, 2],
+            decoder_channels=16,
+            decoder_input_channels=8,
+            audio_channels=2,
+        )
+    return made.eval()
 
 
 def save_audio_vae(path: Path, *, prefix: str = "") -> Path:
