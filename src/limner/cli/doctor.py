@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from limner.cli.processes import Engines, Starts, several
+from limner.cli.processes import CustomNodes, Engines, Starts, several
 
 
 def doctor(
     data_dir: Annotated[Path | None, typer.Option(help="The data directory to look at.")] = None,
     models: Annotated[list[Path] | None, typer.Option(help="A model folder to look at, once or more often.")] = None,
+    custom_nodes: CustomNodes = None,
     engine: Engines = None,
     start: Starts = None,
 ) -> None:
@@ -26,7 +27,11 @@ def doctor(
     logs.setup("auto", "error")
     console = Console(highlight=False)
     settings = Settings.from_env(
-        data_dir=data_dir, models=several(models), engines=several(engine), starts=several(start)
+        data_dir=data_dir,
+        models=several(models),
+        custom_nodes=several(custom_nodes),
+        engines=several(engine),
+        starts=several(start),
     )
     wrong = 0
     for finding in examine(settings):

@@ -7,16 +7,18 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from limner import __version__
 from limner.bus.port import Bus
 from limner.errors import LimnerError
+from limner.graph.catalogue import Catalogue
 from limner.models.files import ModelFolders
 from limner.processes.engines import Chosen, engines_of_worker
 from limner.settings import Settings
@@ -54,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("devices", _devices),
         ("model folders", lambda: _models(settings)),
         ("engine: a tiny workflow", lambda: _try_engine(settings)),
+        *([("custom nodes", lambda: _try_custom_nodes(settings))] if settings.custom_nodes else []),
     ]
     checks: list[Check] = [
         ("limner", lambda: f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
@@ -219,6 +222,26 @@ def _try_engine(settings: Settings) -> str:
     with _folder() as folder:
         [path] = run_once(TINY, OneShot(models=settings.models, inputs=folder, out=folder), watch=lambda *_: None)
         return f"made a picture of {path.stat().st_size} bytes on {sys.executable}"
+
+
+def _try_custom_nodes(settings: Settings) -> str:
+    """Runs the same with the packs loaded, and tells what became of each."""
+    from limner.processes.oneshot import OneShot, run_once
+
+    found: list[Mapping[str, Any]] = []
+
+    def prepare(catalogue: Catalogue) -> dict[str, Any]:
+        found.extend(catalogue.packs)
+        return TINY
+
+    with _folder() as folder:
+        shot = OneShot(models=settings.models, custom_nodes=settings.custom_nodes, inputs=folder, out=folder)
+        run_once(prepare, shot, watch=lambda *_: None)
+    wrong = [f"{pack['name']}: {pack['fault']}" for pack in found if pack["fault"]]
+    wrong += [f"{pack['name']}: no node {name}: {why}" for pack in found for name, why in pack["left_out"].items()]
+    if wrong:
+        raise LimnerError("; ".join(wrong))
+    return ", ".join(f"{pack['name']} ({pack['nodes']} nodes)" for pack in found) or "no packs there"
 
 
 @contextmanager
