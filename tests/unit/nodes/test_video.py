@@ -306,7 +306,9 @@ def test_what_is_no_video_is_refused(bad: str, tmp_path: Path) -> None:
 
 def test_pictures_or_sounds_of_an_unknown_codec_are_not_there(tmp_path: Path) -> None:
     data = written(tmp_path, made(tmp_path, audio=tone(0.5)), "a").read_bytes()
-    (tmp_path / "deaf.mp4").write_bytes(data.replace(b"mp4a", b"zzzz"))
+    kind = data.index(b"\x04\x80\x80\x80", data.index(b"esds")) + 5  # of the sound's codec: 0x40 is AAC
+    deaf = data[:kind] + b"\xfe" + data[kind + 1 :]
+    (tmp_path / "deaf.mp4").write_bytes(deaf.replace(b"mp4a", b"zzzz"))
     (tmp_path / "blind.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
     video = value("LoadVideo", tmp_path, file="deaf.mp4")
     assert video.get_components().audio is None
