@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.diffusion import conditioning, latents
 from limner.graph.types import Socket
-from limner.models import clip, clip_vision, model, style, vae
+from limner.models import clip, clip_vision, gligen, model, style, vae
 from limner.models.controlnet import chain
 from limner.models.upscale import model as upscale_model
 from limner.nodes.media import audio, video
@@ -35,6 +35,7 @@ ControlNet = Annotated[chain.Control, Socket("CONTROL_NET")]
 ClipVision = Annotated[clip_vision.ClipVision, Socket("CLIP_VISION")]
 ClipVisionOutput = Annotated[clip_vision.Seen, Socket("CLIP_VISION_OUTPUT")]
 StyleModel = Annotated[style.StyleModel, Socket("STYLE_MODEL")]
+Gligen = Annotated[gligen.Gligen, Socket("GLIGEN")]
 UpscaleModel = Annotated[upscale_model.UpscaleModel, Socket("UPSCALE_MODEL")]
 Sigmas = Annotated[Tensor, Socket("SIGMAS")]
 """(steps + 1,) float32, falling noise levels."""
