@@ -165,9 +165,13 @@ class Clip(Patcher):
         context, pooled = self._encode(tokens, projected=not unprojected)
         return cast(Conditioning, [[context, {"pooled_output": pooled, **(add_dict or {})}]])
 
-    def encode(self, text: str) -> tuple[Tensor, Tensor | None]:
+    def read(self, text: str) -> tuple[Tensor, Tensor | None]:
         """The encoded prompt (1, tokens, width), and its pooled vector (1, P) or None; float32 on the CPU."""
         return self._encode(self.tokenize(text), projected=True)
+
+    def encode(self, text: str) -> Tensor:
+        """The encoded prompt (1, tokens, width) alone, as node packs know it."""
+        return self.read(text)[0]
 
     def _encode(self, tokens: Tokens, *, projected: bool) -> tuple[Tensor, Tensor | None]:
         """Joined encodings, from memory where these very tokens were read before with the same weights."""

@@ -79,7 +79,7 @@ def test_a_checkpoint_gives_the_networks_that_were_saved(
         assert torch.allclose(answer, right, atol=1e-5)
         picture = (made.vae.half().float().decode(x[:, :4]).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1)
         assert torch.allclose(vae.decode(x[:, :4]), picture, atol=1e-5)
-    encoded, pooled = clip.encode("a cat")
+    encoded, pooled = clip.read("a cat")
     assert encoded.shape == (1, 77, size.text_width)
     conds = base.architecture.extra_conds(base, facts(model, cross_attn=encoded, pooled_output=pooled))
     assert conds["c_crossattn"].value is encoded

@@ -12,7 +12,6 @@ from torch import Tensor
 from limner.diffusion.levels import exponential_shift
 from limner.errors import ModelFileError, UnfitInput
 from limner.models.attention import sliced
-from limner.models.device import Devices
 from limner.models.families.flux import Flux
 from limner.models.family import detect
 from limner.models.files import ModelFolders
@@ -26,12 +25,10 @@ from limner.models.lora.read import read_lora
 from limner.models.model import Model
 from limner.models.patches import Difference
 from limner.models.residency import use
-from limner.models.weights import Weights, open_weights
 from tests.support.tiny import checkpoints
 from tests.support.tiny.flux import DEV, FluxSize, config, keys, network, save_flux, save_flux_checkpoint
 from tests.support.tiny.lora import low_rank, save_lora
-
-CPU = Devices(device=torch.device("cpu"), half=None)
+from tests.unit.models.flows import CPU, diffusion_model, header_only
 
 SIZES = {
     "dev": DEV,
@@ -44,7 +41,7 @@ SIZES = {
 
 def loaded(folder: Path, size: FluxSize = DEV, *, prefix: str = "") -> Model:
     save_flux(folder / "diffusion_models/a.safetensors", size, prefix=prefix)
-    return ModelLibrary(ModelFolders([folder]), CPU).diffusion_model("a.safetensors")
+    return diffusion_model(folder)
 
 
 def asked(made: Any, x: Tensor, sigma: Tensor, context: Tensor, y: Tensor, guidance: Tensor | None, ids: Tensor) -> Any:
@@ -119,12 +116,7 @@ def test_the_real_size_is_read_from_shapes_alone(channels: int, guidance: bool, 
     with torch.device("meta"):
         weights = FluxTransformer2DModel(**config(size)).state_dict()
     named = key_map(weights, config(size))
-    shapes = {
-        f"model.diffusion_model.{key.removeprefix(PREFIX)}": tuple(named.gather_from(weights.__getitem__, key).shape)
-        for key in named
-    }
-    file = weights_of(shapes, tmp_path)
-    found = detect(file)
+    found = detect(header_only(named, weights, tmp_path))
     assert isinstance(found.family, Flux)
     assert flux_config(found.denoiser.header) == config(size)
     assert found.family.widths(config(size)) == (4096, 768, channels)
@@ -145,7 +137,7 @@ def test_a_file_may_have_a_prefix(prefix: str, tmp_path: Path) -> None:
 def test_a_checkpoint_has_all_three_parts(tmp_path: Path) -> None:
     save_flux_checkpoint(tmp_path / "checkpoints/a.safetensors")
     model, clip, vae = ModelLibrary(ModelFolders([tmp_path]), CPU).checkpoint("a.safetensors")
-    context, pooled = clip.encode("a cat")
+    context, pooled = clip.read("a cat")
     assert model.model.context_width == context.shape[-1]
     assert pooled is not None
     assert model.model.adm_channels == pooled.shape[-1]
@@ -153,12 +145,15 @@ def test_a_checkpoint_has_all_three_parts(tmp_path: Path) -> None:
     assert (vae.latents.scale, vae.latents.shift) == (0.3611, 0.1159)
 
 
-def test_weights_in_eight_bits_run(tmp_path: Path) -> None:
+def test_weights_in_eight_bits_run_wherever_they_were_loaded(tmp_path: Path) -> None:
+    """A host loads in inference mode, and patches outside of it."""
     save_flux(tmp_path / "diffusion_models/a.safetensors")
-    model = ModelLibrary(ModelFolders([tmp_path]), CPU).diffusion_model("a.safetensors", "fp8_e4m3fn")
-    given = inputs()
-    with torch.inference_mode(), use(model):
-        assert model.model.apply_model(given["x"], given["sigma"], c_crossattn=given["context"]).isfinite().all()
+    with torch.inference_mode():
+        model = diffusion_model(tmp_path, weight_dtype="fp8_e4m3fn")
+    bias = "diffusion_model.final_layer.adaLN_modulation.1.bias"
+    model.add_weight_patches({bias: Difference(difference=torch.ones(128))})
+    with use(model):
+        assert answer(model, inputs()).isfinite().all()
 
 
 def answer(model: Model, given: Mapping[str, Any], **conds: Any) -> Tensor:
@@ -306,7 +301,7 @@ def test_the_final_layer_is_patched_in_the_files_own_order(tmp_path: Path) -> No
 
 def facts(**more: Any) -> dict[str, Any]:
     noise = torch.zeros(1, 16, 8, 12)
-    return {"cross_attn": torch.zeros(1, 7, 64), "noise": noise, "latent_image": noise, "denoise_mask": None, **more}
+    return {"cross_attn": torch.zeros(1, 7, 128), "noise": noise, "latent_image": noise, "denoise_mask": None, **more}
 
 
 def conds(model: Model, **more: Any) -> dict[str, Any]:
@@ -339,7 +334,7 @@ def test_fill_is_shown_the_picture_and_each_pixel_of_the_mask(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        ({"cross_attn": torch.zeros(1, 77, 768)}, r"shape \(1, 77, 768\).* takes \(batch, tokens, 64\)"),
+        ({"cross_attn": torch.zeros(1, 77, 768)}, r"shape \(1, 77, 768\).* takes \(batch, tokens, 128\)"),
         ({"cross_attn": None}, "shape none"),
         ({"pooled_output": torch.zeros(1, 1280)}, r"pooled vector has the shape \(1, 1280\)"),
         ({"reference_latents": [torch.zeros(1, 4, 8, 8)]}, "a reference latent has the shape .*VAE of Flux.1"),
@@ -365,15 +360,7 @@ def test_a_file_that_lacks_a_part_or_is_built_otherwise_says_so(tmp_path: Path) 
         path = tmp_path / f"diffusion_models/{lost}.safetensors"
         checkpoints.save(path, {key: each for key, each in made.items() if key != lost})
         with pytest.raises(ModelFileError, match=what):
-            ModelLibrary(ModelFolders([tmp_path]), CPU).diffusion_model(path.name)
+            diffusion_model(tmp_path, path.name)
     save_flux(tmp_path / "diffusion_models/odd.safetensors", replace(DEV, channels=20))
     with pytest.raises(ModelFileError, match="its tokens have 80 values"):
-        ModelLibrary(ModelFolders([tmp_path]), CPU).diffusion_model("odd.safetensors")
-
-
-def weights_of(shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Weights:
-    """A file of these shapes, as its header tells of it."""
-    header = open_weights(checkpoints.save(folder / "x.safetensors", {"x": torch.zeros(1)})).header
-    header = replace(header, shapes=shapes, dtypes=dict.fromkeys(shapes, "BF16"), places={})
-    unread: dict[str, Tensor] = {}
-    return Weights(header=header, names={key: key for key in shapes}, fetch=unread.__getitem__)
+        diffusion_model(tmp_path, "odd.safetensors")

@@ -54,7 +54,7 @@ def test_a_checkpoint_of_any_size_gives_the_networks_that_were_saved(size: Size,
             vae.decode(x), (made.vae.decode(x).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1), atol=1e-5
         )
         tokens = torch.tensor([[49406, 320, 2368] + [49407] * 74])
-        assert torch.allclose(clip.encode("a cat")[0], made.text(tokens).last_hidden_state, atol=1e-5)
+        assert torch.allclose(clip.read("a cat")[0], made.text(tokens).last_hidden_state, atol=1e-5)
 
 
 def test_the_real_size_is_read_from_shapes_alone(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_lacks_a_part_says_which(
     ("lost", "use", "what"),
     [
         ("first_stage_model.", lambda clip, vae: vae.decode(torch.zeros(1, 4, 8, 8)), "holds no VAE .*VAELoader"),
-        ("cond_stage_model.", lambda clip, vae: clip.encode("a cat"), "has no text encoder .*CLIPLoader"),
+        ("cond_stage_model.", lambda clip, vae: clip.read("a cat"), "has no text encoder .*CLIPLoader"),
     ],
 )
 def test_a_part_that_is_not_there_at_all_is_told_once_it_is_used(

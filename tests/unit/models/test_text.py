@@ -102,8 +102,8 @@ def test_weights_draw_places_away_from_the_empty_prompt(case: dict) -> None:
 
 
 def test_sections_are_joined_and_the_pooled_vector_is_the_first_ones_end() -> None:
-    states, pooled = clip(length=10).encode("a photo of a (cat:1.5) and a dog in the snow")
-    plain, _ = clip(length=10).encode("a photo of a cat and a dog in the snow")
+    states, pooled = clip(length=10).read("a photo of a (cat:1.5) and a dog in the snow")
+    plain, _ = clip(length=10).read("a photo of a cat and a dog in the snow")
     assert states.shape == (1, 20, 4)
     assert not torch.equal(states, plain)
     tokens = [token for token, _ in clip(length=10).tokenize("a photo of a (cat:1.5) and a dog in the snow")["l"][0]]
@@ -113,7 +113,7 @@ def test_sections_are_joined_and_the_pooled_vector_is_the_first_ones_end() -> No
 
 
 def test_learned_rows_stand_where_the_prompt_names_them() -> None:
-    states, _ = clip().encode("a embedding:fakeemb b")
+    states, _ = clip().read("a embedding:fakeemb b")
     want = (1.0 + 0.1 * torch.tensor([2.0, 3.0])).sin()
     assert torch.allclose(states[0, 2:4], want[:, None].expand(2, 4))
 
@@ -132,7 +132,7 @@ def test_a_small_vocabulary_gives_its_own_rows_and_row_0_to_strangers() -> None:
 
     rows = {2368: 1, START: 2, END: 3}
     small = ClipEncoder(name="clip_l", transformer=Table(), width=4, length=6, rows=rows)
-    Clip(families.SD15, [small], device=torch.device("cpu"), dtype=torch.float32).encode("cat dog")
+    Clip(families.SD15, [small], device=torch.device("cpu"), dtype=torch.float32).read("cat dog")
     assert seen[0].tolist() == [[2, 1, 0, 3, 3, 3]]
 
 
@@ -142,23 +142,23 @@ def test_a_prompt_that_comes_again_is_not_read_again() -> None:
     encoder = mine.cond_stage_model.encoder("clip_l")
     assert encoder is not None
     encoder.transformer.register_forward_pre_hook(lambda _module, inputs: read.append(len(inputs[0])))
-    first, _ = mine.encode("a cat")
+    first, _ = mine.read("a cat")
     with torch.inference_mode():
         first.zero_()  # what a node does with its own does not reach the next one
-    again, _ = mine.clone().encode("a cat")
+    again, _ = mine.clone().read("a cat")
     assert read == [1]
     assert again.abs().sum() > 0
-    mine.encode("a (cat:1.2)")
+    mine.read("a (cat:1.2)")
     assert read == [1, 2]
     other = mine.clone()
     other.clip_layer(-2)
-    other.encode("a cat")
+    other.read("a cat")
     assert read == [1, 2, 1]
     patched = mine.clone()
     key = "clip_l.transformer.text_model.embeddings.token_embedding.weight"
     patched.add_weight_patches({key: Difference(difference=torch.ones(49408, 4, dtype=torch.float64))})
-    assert not torch.equal(patched.encode("a cat")[0], again)
-    assert torch.equal(mine.encode("a cat")[0], again)
+    assert not torch.equal(patched.read("a cat")[0], again)
+    assert torch.equal(mine.read("a cat")[0], again)
     assert read == [1, 2, 1, 1]
 
 
@@ -182,7 +182,7 @@ def test_equal_rows_are_equal_tokens() -> None:
 
 def test_a_long_prompt_goes_through_the_network_in_parts() -> None:
     text = "word " * 3000
-    states, _ = clip().encode(text)
+    states, _ = clip().read(text)
     assert states.shape == (1, 40 * 77, 4)
     section = torch.tensor([[token for token, _ in clip().tokenize(text)["l"][30]]])
     assert torch.equal(states[0, 30 * 77 : 31 * 77], Encoder()(section).last_hidden_state[0].float())
@@ -200,7 +200,7 @@ def test_tokens_of_another_kind_of_encoder_are_refused() -> None:
 
 
 def test_no_sections_count_as_the_empty_prompt() -> None:
-    states, pooled = clip().encode("")
+    states, pooled = clip().read("")
     none = clip().encode_from_tokens({"l": []}, return_dict=True)
     assert torch.equal(none["cond"], states)
     assert pooled is not None
@@ -210,7 +210,7 @@ def test_no_sections_count_as_the_empty_prompt() -> None:
 def test_a_conditioning_has_the_pooled_vector_and_what_is_added() -> None:
     mine = clip()
     [[context, extras]] = mine.encode_from_tokens_scheduled(mine.tokenize("a cat"), add_dict={"width": 512})
-    states, pooled = mine.encode("a cat")
+    states, pooled = mine.read("a cat")
     assert torch.equal(context, states)
     assert torch.equal(extras["pooled_output"], pooled)
     assert extras["width"] == 512
@@ -243,7 +243,7 @@ def test_the_longest_words_are_read_in_a_moment(text: str) -> None:
 
 def test_a_prompt_without_end_is_refused() -> None:
     with pytest.raises(UnfitInput, match="20001 characters, 20000 is the most"):
-        clip().encode("a" * (PROMPT_LIMIT + 1))
+        clip().read("a" * (PROMPT_LIMIT + 1))
 
 
 @pytest.mark.parametrize(

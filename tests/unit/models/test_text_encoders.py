@@ -61,7 +61,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("layout", ["transformers", "open_clip"])
 def test_sd1_takes_the_last_state_and_the_projected_vector(layout: str, tmp_path: Path) -> None:
     made = tiny.save_clip(tmp_path / "l.safetensors", "clip_l", layout=layout)
-    context, pooled = load("stable_diffusion", tmp_path / "l.safetensors").encode(PROMPT)
+    context, pooled = load("stable_diffusion", tmp_path / "l.safetensors").read(PROMPT)
     last, _, vector = seen(made, ids(PROMPT))
     assert close(context, last)
     assert pooled is not None
@@ -71,7 +71,7 @@ def test_sd1_takes_the_last_state_and_the_projected_vector(layout: str, tmp_path
 @pytest.mark.parametrize("layout", ["transformers", "open_clip"])
 def test_sd2_takes_the_layer_before_the_last_through_the_norm_and_pads_with_0(layout: str, tmp_path: Path) -> None:
     made = tiny.save_clip(tmp_path / "h.safetensors", "clip_h", layout=layout, width=128)
-    context, _ = load("stable_diffusion", tmp_path / "h.safetensors").encode(PROMPT)
+    context, _ = load("stable_diffusion", tmp_path / "h.safetensors").read(PROMPT)
     _, layers, _ = seen(made, ids(PROMPT, 0))
     assert close(context, made.text_model.final_layer_norm(layers[-2]))
 
@@ -80,7 +80,7 @@ def test_sdxl_joins_both_encoders_and_takes_the_vector_of_g(tmp_path: Path) -> N
     l_made = tiny.save_clip(tmp_path / "l.safetensors", "clip_l")
     g_made = tiny.save_clip(tmp_path / "g.safetensors", "clip_g", layout="open_clip", width=128)
     for order in (("l", "g"), ("g", "l")):
-        context, pooled = load("sdxl", *(tmp_path / f"{name}.safetensors" for name in order)).encode(PROMPT)
+        context, pooled = load("sdxl", *(tmp_path / f"{name}.safetensors" for name in order)).read(PROMPT)
         _, l_layers, _ = seen(l_made, ids(PROMPT))
         _, g_layers, vector = seen(g_made, ids(PROMPT, 0))
         assert close(context, torch.cat([l_layers[-2], g_layers[-2]], dim=-1))
@@ -90,7 +90,7 @@ def test_sdxl_joins_both_encoders_and_takes_the_vector_of_g(tmp_path: Path) -> N
 
 def test_the_refiner_has_g_alone(tmp_path: Path) -> None:
     made = tiny.save_clip(tmp_path / "g.safetensors", "clip_g", layout="open_clip")
-    context, pooled = load("stable_diffusion", tmp_path / "g.safetensors").encode(PROMPT)
+    context, pooled = load("stable_diffusion", tmp_path / "g.safetensors").read(PROMPT)
     _, layers, vector = seen(made, ids(PROMPT, 0))
     assert close(context, layers[-2])
     assert pooled is not None
@@ -108,7 +108,7 @@ def test_the_vector_before_the_projection_can_be_had(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", [True, False])
 def test_t5_reads_its_own_tokens(inside: bool, tmp_path: Path) -> None:
     made = tiny.save_t5(tmp_path / "t5.safetensors", inside=inside)
-    context, pooled = load("sd3", tmp_path / "t5.safetensors").encode(PROMPT)
+    context, pooled = load("sd3", tmp_path / "t5.safetensors").read(PROMPT)
     told = json.loads((tiny.SPIECE.parent / "spiece.json").read_text())[PROMPT]
     tokens = torch.tensor([[*told, 1] + [0] * (77 - len(told) - 1)])
     with torch.no_grad():
@@ -122,8 +122,8 @@ def test_sd3_puts_t5_behind_both_others(tmp_path: Path) -> None:
     g_made = tiny.save_clip(tmp_path / "g.safetensors", "clip_g")
     tiny.save_t5(tmp_path / "t5.safetensors", width=256)
     paths = [tmp_path / f"{name}.safetensors" for name in ("t5", "l", "g")]
-    context, pooled = load("sd3", *paths).encode(PROMPT)
-    t5_alone, _ = load("sd3", paths[0]).encode(PROMPT)
+    context, pooled = load("sd3", *paths).read(PROMPT)
+    t5_alone, _ = load("sd3", paths[0]).read(PROMPT)
     l_last, l_layers, _ = seen(l_made, ids(PROMPT))
     _, g_layers, g_vector = seen(g_made, ids(PROMPT, 0))
     both = torch.cat([l_layers[-2], g_layers[-2]], dim=-1)
@@ -135,7 +135,7 @@ def test_sd3_puts_t5_behind_both_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "before"), [("clip_l", 0), ("clip_g", 768)])
 def test_sd3_with_one_encoder_leaves_the_place_of_the_other_empty(name: str, before: int, tmp_path: Path) -> None:
     made = tiny.save_clip(tmp_path / "one.safetensors", name)
-    context, pooled = load("sd3", tmp_path / "one.safetensors").encode(PROMPT)
+    context, pooled = load("sd3", tmp_path / "one.safetensors").read(PROMPT)
     _, layers, _ = seen(made, ids(PROMPT, 0 if name == "clip_g" else END))
     assert close(context, pad(layers[-2], (before, 4096 - before - 64)))
     assert pooled is not None
@@ -146,7 +146,7 @@ def test_flux_takes_t5s_states_and_the_vector_of_l(tmp_path: Path) -> None:
     made = tiny.save_clip(tmp_path / "l.safetensors", "clip_l")
     t5 = tiny.save_t5(tmp_path / "t5.safetensors")
     clip = load("flux", tmp_path / "l.safetensors", tmp_path / "t5.safetensors")
-    context, pooled = clip.encode(PROMPT)
+    context, pooled = clip.read(PROMPT)
     tokens = torch.tensor([[token for token, _ in clip.tokenize(PROMPT)["t5xxl"][0]]])
     assert tokens.shape == (1, 256)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_flux_takes_t5s_states_and_the_vector_of_l(tmp_path: Path) -> None:
 def test_z_image_asks_qwen_and_takes_the_layer_before_the_last(tmp_path: Path) -> None:
     made = tiny.save_qwen(tmp_path / "qwen.safetensors")
     clip = load("lumina2", tmp_path / "qwen.safetensors")
-    context, pooled = clip.encode("a (cat:1.5)")
+    context, pooled = clip.read("a (cat:1.5)")
     tokens = torch.tensor([[1, 3, 5, 7, 6, 9, 10, 11, 12, 8, 2, 1, 4]])  # brackets are text here
     assert [token for token, _ in clip.tokenize("a (cat:1.5)")["qwen3_4b"][0]] == tokens[0].tolist()
     with torch.no_grad():
@@ -171,15 +171,15 @@ def test_another_last_layer_holds_for_every_encoder_and_only_for_the_clone(layer
     l_made = tiny.save_clip(tmp_path / "l.safetensors", "clip_l")
     g_made = tiny.save_clip(tmp_path / "g.safetensors", "clip_g")
     clip = load("sdxl", tmp_path / "l.safetensors", tmp_path / "g.safetensors")
-    before, _ = clip.encode(PROMPT)
+    before, _ = clip.read(PROMPT)
     other = clip.clone()
     other.clip_layer(layer)
-    context, _ = other.encode(PROMPT)
+    context, _ = other.read(PROMPT)
     (l_last, l_layers, _), (g_last, g_layers, _) = seen(l_made, ids(PROMPT)), seen(g_made, ids(PROMPT, 0))
     inside = layer >= -tiny.LAYERS  # a layer before the first is the last, through its norm
     left, right = (l_layers[layer], g_layers[layer]) if inside else (l_last, g_last)
     assert close(context, torch.cat([left, right], dim=-1))
-    assert torch.equal(clip.encode(PROMPT)[0], before)
+    assert torch.equal(clip.read(PROMPT)[0], before)
 
 
 @pytest.mark.parametrize("layer", [-1, -2, -24])
@@ -191,7 +191,7 @@ def test_another_last_layer_holds_for_t5_too(layer: int, tmp_path: Path) -> None
     with torch.no_grad():
         told = made(tokens, output_hidden_states=True)
         want = made.encoder.final_layer_norm(told.hidden_states[-2]) if layer == -2 else told.last_hidden_state
-    assert close(clip.encode(PROMPT)[0], want)
+    assert close(clip.read(PROMPT)[0], want)
 
 
 def checkpoint(kind: str, path: Path) -> None:
@@ -217,7 +217,7 @@ def checkpoint(kind: str, path: Path) -> None:
 def test_checkpoints_bring_their_encoders_along(kind: str, width: int, tmp_path: Path) -> None:
     checkpoint(kind, tmp_path / "a.safetensors")
     clip = of_checkpoint(kind, open_weights(tmp_path / "a.safetensors"), CPU, lambda _: None)
-    context, pooled = clip.encode(PROMPT)
+    context, pooled = clip.read(PROMPT)
     assert context.shape == (1, 77, width)
     assert pooled is not None
     assert pooled.shape == (1, 64)
@@ -254,7 +254,7 @@ def test_original_keys_lead_to_the_weights(kind: str, tmp_path: Path) -> None:
 def test_fp16_files_are_read_with_full_precision_of_the_arithmetic(tmp_path: Path) -> None:
     made = tiny.clip("clip_l").half()
     tiny.save(tmp_path / "l.safetensors", tiny.clip_weights(made, "transformers"), {"text": {"kind": "clip_l"}})
-    context, _ = load("stable_diffusion", tmp_path / "l.safetensors").encode(PROMPT)
+    context, _ = load("stable_diffusion", tmp_path / "l.safetensors").read(PROMPT)
     assert close(context, seen(made.float(), ids(PROMPT))[0])
 
 
@@ -275,7 +275,7 @@ def test_t5_in_fp8_with_scales_is_read(tmp_path: Path) -> None:
     clip = load("sd3", tmp_path / "t5.safetensors")
     tokens = torch.tensor([[token for token, _ in clip.tokenize(PROMPT)["t5xxl"][0]]])
     with torch.no_grad():
-        assert close(clip.encode(PROMPT)[0], made(tokens).last_hidden_state)
+        assert close(clip.read(PROMPT)[0], made(tokens).last_hidden_state)
 
 
 def test_a_prompt_that_is_too_long_for_this_machine_is_refused_before_it_is_read(
@@ -284,9 +284,9 @@ def test_a_prompt_that_is_too_long_for_this_machine_is_refused_before_it_is_read
     tiny.save_t5(tmp_path / "t5.safetensors")
     clip = load("sd3", tmp_path / "t5.safetensors")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
-    assert clip.encode(PROMPT)[0].shape == (1, 77, 64)
+    assert clip.read(PROMPT)[0].shape == (1, 77, 64)
     with pytest.raises(OutOfMemory, match=r"a prompt of 20002 tokens needs 8\.9 GiB in the text encoder t5xxl"):
-        clip.encode("a" * 20000)
+        clip.read("a" * 20000)
 
 
 def test_where_memory_runs_out_sections_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -302,10 +302,10 @@ def test_where_memory_runs_out_sections_are_read_one_by_one(monkeypatch: pytest.
             raise torch.OutOfMemoryError("CUDA out of memory")
         return read(ids, choice)
 
-    want, _ = clip.encode("word " * 100)
+    want, _ = clip.read("word " * 100)
     clip.cond_stage_model.encodings.clear()
     monkeypatch.setattr(encoder, "read", scant)
-    assert close(clip.encode("word " * 100)[0], want)
+    assert close(clip.read("word " * 100)[0], want)
     assert sizes == [2, 1, 1]
 
 
@@ -371,16 +371,16 @@ def test_a_damaged_tokenizer_and_that_of_another_encoder_are_refused(tmp_path: P
     whole = (tmp_path / "spiece.model").read_bytes()
     (tmp_path / "spiece.model").write_bytes(whole[:1000])
     with pytest.raises(ModelFileError, match="is no tokenizer"):
-        load("sd3", tmp_path / "t5.safetensors").encode(PROMPT)
+        load("sd3", tmp_path / "t5.safetensors").read(PROMPT)
     (tmp_path / "spiece.model").write_bytes(whole)
     (tmp_path / "t5.tokenizer.json").write_text("{}")
     with pytest.raises(ModelFileError, match="is no tokenizer"):
-        load("sd3", tmp_path / "t5.safetensors").encode(PROMPT)
+        load("sd3", tmp_path / "t5.safetensors").read(PROMPT)
     (tmp_path / "t5.tokenizer.json").unlink()
     weights = {key: weight for key, weight in tiny.t5(vocabulary=100).state_dict().items() if key != "shared.weight"}
     tiny.save(tmp_path / "t5.safetensors", weights)
     with pytest.raises(ModelFileError, match="tokens up to 299, the text encoder has 100 rows"):
-        load("sd3", tmp_path / "t5.safetensors").encode(PROMPT)
+        load("sd3", tmp_path / "t5.safetensors").read(PROMPT)
 
 
 def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:

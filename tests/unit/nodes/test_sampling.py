@@ -126,7 +126,7 @@ def test_a_latent_of_another_family_is_refused(
 def test_text_encoded_for_another_model_is_refused(models: ModelLibrary, tmp_path: Path) -> None:
     _, clip, _ = models.checkpoint("other.safetensors")
     with pytest.raises(UnfitInput, match=r"small\.safetensors takes \(batch, tokens, 64\)"):
-        sample(models, run_in(tmp_path), positive=[(clip.encode("cat")[0], {})])
+        sample(models, run_in(tmp_path), positive=[(clip.read("cat")[0], {})])
     with pytest.raises(UnfitInput, match="conditioning is empty"):
         sample(models, run_in(tmp_path), positive=[])
 

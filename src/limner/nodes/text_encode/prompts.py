@@ -120,7 +120,7 @@ def encode_text_controlnet(
     *, clip: ClipIn, conditioning: Annotated[Conditioning, Socket("CONDITIONING", {})], text: Prompt
 ) -> Conditioning:
     """Encodes a prompt of its own for the control networks of a conditioning."""
-    context, pooled = clip.encode(text)
+    context, pooled = clip.read(text)
     own = {"cross_attn_controlnet": context, "pooled_output_controlnet": pooled}
     return [(each, {**extras, **own}) for each, extras in conditioning]
 
