@@ -70,7 +70,7 @@ class Run:
         try:
             end = self._prepare(outputs)
         except Interrupted:
-            end = self._stopped(NodeRef.plain(""), "")
+            end = self._stopped(None)
         while end is None:
             end = self._step()
         self._emit(end)
@@ -161,7 +161,7 @@ class Run:
         try:
             work(inputs)
         except Interrupted:
-            return self._stopped(self._scene.ref(node.id), node.class_type)
+            return self._stopped(node)
         except KeyboardInterrupt:
             raise
         except BaseException as raised:
@@ -294,7 +294,7 @@ class Run:
     def _blocked(self, node: Node, message: str) -> None:
         told = tuple(self._executed)
         ref = self._scene.ref(node.id)
-        self._emit(NodeBlocked(node=ref, node_type=node.class_type, message=message, executed=told))
+        self._emit(NodeBlocked(node=ref, node_type=self._scene.real_class(node), message=message, executed=told))
 
     # Ends
 
@@ -302,12 +302,15 @@ class Run:
         if self._interrupted():
             raise Interrupted("the run was asked to stop")
 
-    def _stopped(self, ref: NodeRef, node_type: str) -> RunInterrupted:
-        return RunInterrupted(node=ref, node_type=node_type, executed=tuple(self._executed), timestamp_ms=now_ms())
+    def _stopped(self, node: Node | None) -> RunInterrupted:
+        ref = NodeRef.plain("") if node is None else self._scene.ref(node.id)
+        real = "" if node is None else self._scene.real_class(node)
+        return RunInterrupted(node=ref, node_type=real, executed=tuple(self._executed), timestamp_ms=now_ms())
 
     def _failed(self, node: Node, failure: Failure, inputs: Mapping[str, Items]) -> End:
         ref = self._scene.ref(node.id)
-        return failed(ref, node.class_type, failure, inputs=inputs, nodes=self._nodes, executed=self._executed)
+        real = self._scene.real_class(node)
+        return failed(ref, real, failure, inputs=inputs, nodes=self._nodes, executed=self._executed)
 
     def _refused(self, verdict: Verdict) -> End:
         """No output may run, by what nodes say of their own inputs."""

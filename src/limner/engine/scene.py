@@ -71,6 +71,10 @@ class Scene:
             found = self._refs[node_id] = ref_of(node_id, dynprompt, None if parent is None else self.ref(parent))
         return found
 
+    def real_class(self, node: Node) -> str:
+        """The class of the workflow's own node in whose place this one runs: faults are told of that one."""
+        return self.nodes[self.ref(node.id).real].class_type
+
     def wiring(self, node: Node) -> Wiring:
         found = self._wirings.get(node.id)
         if found is None:

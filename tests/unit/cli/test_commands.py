@@ -52,6 +52,14 @@ def test_every_command_has_help(command: str) -> None:
     assert command in said.stdout
 
 
+@pytest.mark.parametrize("command", [("serve",), ("worker",), ("run", "w.json")])
+def test_results_are_kept_in_one_way_only(command: tuple[str, ...], tmp_path: Path) -> None:
+    workflow(tmp_path / "w.json")
+    said = limner(*command, "--cache-lru", "5", "--cache-none", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "--cache-lru and --cache-none exclude each other" in said.stderr
+
+
 def test_a_run_makes_a_file_and_prints_its_path(tmp_path: Path) -> None:
     said = limner("run", workflow(tmp_path / "w.json"), "--out", str(tmp_path / "out"), "--set", "1.color=16711680")
     assert said.returncode == 0, said.stderr

@@ -160,7 +160,7 @@ def test_a_fault_in_a_graph_names_the_node_of_the_workflow() -> None:
     here = bench()
     end = here.run(twice_of("raise"), ("3",)).end
     assert isinstance(end, RunFailed)
-    assert (end.node.real, end.node.id, end.node_type) == ("2", "2.0.0.1", "Add")
+    assert (end.node.real, end.node.id, end.node_type) == ("2", "2.0.0.1", "Twice")
     assert (end.exception_type, end.current_inputs) == ("ValueError", {"a": ["raise"], "b": ["raise"]})
 
 

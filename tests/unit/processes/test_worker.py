@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from limner.engine.policy import CachePolicy
+from limner.processes import engine, worker
 from limner.processes.engines import engines_of_worker
 from limner.processes.worker import ask_by, engine_of
 from limner.settings import Settings
@@ -23,6 +26,19 @@ def settings(tmp_path: Path, *engines: str, **given: Any) -> Settings:
 def test_without_a_word_the_engine_is_limners_own(tmp_path: Path) -> None:
     [chosen] = engines_of_worker(settings(tmp_path))
     assert isinstance(engine_of(chosen, settings(tmp_path), "w", lambda info: None, None, work=tmp_path), OwnEngine)
+
+
+@pytest.mark.parametrize("cache", ["classic", "lru=7", "ram=1.5", "none"])
+def test_limners_own_engine_is_told_which_results_to_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(worker, "OwnEngine", lambda command, **_: commands.append(command))
+    told = settings(tmp_path, cache=cache)
+    [chosen] = engines_of_worker(told)
+    engine_of(chosen, told, "w", lambda info: None, None, work=tmp_path)
+    monkeypatch.setattr(sys, "argv", [*commands[0][2:], "--fd", "3"])
+    assert engine._arguments().cache == CachePolicy.parse(cache)
 
 
 async def test_a_comfyui_s_engine_has_what_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
