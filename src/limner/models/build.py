@@ -74,10 +74,10 @@ def fill(module: M, keys: KeyMap, tensors: Mapping[str, Tensor], *, header: Head
                 placed[place.parameter] = piece.reshape(own[place.parameter])
             else:
                 parts.setdefault(place.parameter, {})[place.rows[0]] = piece
-    placed |= {name: torch.cat([found[row] for row in sorted(found)]) for name, found in parts.items()}
     with torch.inference_mode(False):
-        module.load_state_dict(placed, strict=True, assign=True)
-        return module.eval().requires_grad_(False)
+        placed |= {name: torch.cat([found[row] for row in sorted(found)]) for name, found in parts.items()}
+        module.eval().requires_grad_(False).load_state_dict(placed, strict=True, assign=True)
+        return module
 
 
 def build(

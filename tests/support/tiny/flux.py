@@ -24,7 +24,7 @@ class FluxSize:
     head: int = 32
     double: int = 2
     single: int = 2
-    context: int = 64
+    context: int = 128
     vector: int = 64
     channels: int = 16
     guidance: bool = True
@@ -80,7 +80,7 @@ def save_flux_checkpoint(path: Path, size: FluxSize = DEV) -> Path:
     vae = layout.networks(checkpoints.FLUX_VAE).vae.state_dict()
     weights |= {f"vae.{key}": each for key, each in layout.vae_keys(checkpoints.FLUX_VAE, vae)}
     weights |= clip_weights(clip("clip_l"), "transformers", "text_encoders.clip_l.transformer.")
-    told = {key: each for key, each in t5().state_dict().items() if key != "encoder.embed_tokens.weight"}
+    told = {key: each for key, each in t5(width=128).state_dict().items() if key != "encoder.embed_tokens.weight"}
     told["spiece_model"] = torch.frombuffer(bytearray(SPIECE.read_bytes()), dtype=torch.uint8)
     weights |= {f"text_encoders.t5xxl.transformer.{key}": each for key, each in told.items()}
     return checkpoints.save(path, weights)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.tiny import checkpoints, controlnet, lora, text_encoders, upscale
+from tests.support.tiny import checkpoints, controlnet, flux, lora, sd3, text_encoders, upscale
 
 SUFFIX = ".safetensors"
 
@@ -19,6 +19,7 @@ def save_all(folder: Path) -> None:
     _other(kinds / f"tiny_sd15{SUFFIX}", kinds / f"tiny_sd15_b{SUFFIX}")
     checkpoints.save_sd15_inpaint(kinds / f"tiny_sd15_inpaint{SUFFIX}")
     checkpoints.save_sd2_v(kinds / f"tiny_sd2_v{SUFFIX}")
+    checkpoints.save_sd2_unclip(kinds / f"tiny_sd2_unclip{SUFFIX}")
     checkpoints.save_sdxl(kinds / f"tiny_sdxl{SUFFIX}")
     checkpoints.save_sdxl_refiner(kinds / f"tiny_sdxl_refiner{SUFFIX}")
     lora.save_lora(folder / f"loras/tiny_sd15_lora{SUFFIX}")
@@ -26,7 +27,10 @@ def save_all(folder: Path) -> None:
     controlnet.save_controlnet(folder / f"controlnet/tiny_sdxl_control{SUFFIX}", controlnet.SDXL)
     upscale.save_upscale_model(folder / f"upscale_models/tiny_esrgan{SUFFIX}")
     text_encoders.save_clip(folder / f"text_encoders/tiny_clip_l{SUFFIX}", "clip_l")
-    text_encoders.save_t5(folder / f"text_encoders/tiny_t5{SUFFIX}")
+    text_encoders.save_clip(folder / f"text_encoders/tiny_clip_g{SUFFIX}", "clip_g", layout="open_clip")
+    text_encoders.save_t5(folder / f"text_encoders/tiny_t5{SUFFIX}", width=128)
+    flux.save_flux(folder / f"diffusion_models/tiny_flux{SUFFIX}")
+    sd3.save_sd3(folder / f"diffusion_models/tiny_sd3{SUFFIX}", sd3.MEDIUM)
     checkpoints.save_flux_vae(folder / f"vae/tiny_flux_vae{SUFFIX}")
     embedding = folder / f"embeddings/tiny_embedding{SUFFIX}"
     embedding.parent.mkdir(parents=True, exist_ok=True)

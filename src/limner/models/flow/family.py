@@ -60,7 +60,8 @@ class FlowFamily(Family):
         config = self.config(header)
         network = empty(lambda: self.network(config))
         keys = self.keys(network.state_dict(), config)
-        tensors = {key: each for key, each in denoiser.tensors().items() if key not in self.not_read}
+        with torch.inference_mode(False):  # weights are kept, and patched, outside of it too
+            tensors = {key: each for key, each in denoiser.tensors().items() if key not in self.not_read}
         fill(network, keys, tensors, header=header, part="transformer", prefix=PREFIX)
         context, vector, channels = self.widths(config)
         return Model(
