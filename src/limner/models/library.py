@@ -14,6 +14,7 @@ from limner.errors import ModelFileError
 from limner.models import build, residency
 from limner.models.absent import absent
 from limner.models.clip import Clip
+from limner.models.clip_vision import ClipVision, load_clip_vision
 from limner.models.configs import read_config
 from limner.models.device import Devices, choose, on_cpu
 from limner.models.diffusers_folder import read_folder
@@ -48,6 +49,10 @@ class FileVersion:
         """The file's present state. Raises ModelFileError, for a link that leads nowhere among others."""
         try:
             status = path.stat()
+            if path.is_dir():  # changed when a file in it is
+                inner = [each.stat() for each in sorted(path.rglob("*")) if each.is_file()]
+                newest = max((each.st_mtime_ns for each in inner), default=0)
+                return cls(path, sum(each.st_size for each in inner), newest)
         except OSError as error:
             raise ModelFileError(f"{path.name} cannot be used: it cannot be read ({error.strerror})") from error
         return cls(path, status.st_size, status.st_mtime_ns)
@@ -109,6 +114,18 @@ class ModelLibrary:
         """The parts of a model in a folder of diffusers' layout."""
         return self.kept("diffusers", name, lambda path: self.load_checkpoint(read_folder(path)))
 
+    def vision_of_checkpoint(self, name: str) -> ClipVision:
+        """The vision model in an unCLIP checkpoint. Raises ModelFileError where the checkpoint has none."""
+
+        def load(path: Path) -> ClipVision:
+            file = open_weights(path)
+            part = file.under(VISION)
+            if not part:
+                raise file.header.fault(f"it holds no vision model ({VISION}*); it is no unCLIP checkpoint")
+            return load_clip_vision(part, self.devices)
+
+        return self.kept("checkpoints", name, load, variant=VISION)
+
     def text_encoders(self, names: Sequence[str], type_: str, device: str = "default") -> Clip:
         """The text encoders in these files, joined as a loader's `type` says. device: "cpu" keeps them from the GPU."""
         paths = [self.folders.find("text_encoders", name) for name in names]
@@ -139,7 +156,8 @@ class ModelLibrary:
     def resident(self) -> list[str]:
         """The names of the checkpoints and diffusion models in memory, the most recently used last."""
         entries = list(self._loaded.items())  # another thread may ask
-        return [kept.name for key, kept in entries if isinstance(key, tuple) and key[0] in BASE]
+        named = (kept.name for key, kept in reversed(entries) if isinstance(key, tuple) and key[0] in BASE)
+        return list(dict.fromkeys(named))[::-1]
 
     def unload(self) -> None:
         """Forgets every network and frees the device. Cached outputs may still hold some, at home in their files."""
@@ -213,6 +231,9 @@ class ModelLibrary:
             _, dropped = self._loaded.popitem(last=False)
             held -= dropped.size_bytes
 
+
+VISION = "embedder.model."
+"""Behind which prefix unCLIP checkpoints keep their vision model, in OpenCLIP's layout."""
 
 BASE = frozenset({"checkpoints", "diffusion_models", "diffusers"})
 """Folders whose files are whole networks, which decide on which worker a job is best run."""

@@ -126,6 +126,8 @@ class UNetFamily(Family):
         conds: dict[str, Cond] = {"c_crossattn": CrossAttention(context)}
         if model.in_channels > model.latent_format.channels:
             conds["c_concat"] = NoiseShape(self.beside(model, facts))
+        if "cross_attn_controlnet" in facts:  # control networks may read another text
+            conds["crossattn_controlnet"] = CrossAttention(facts["cross_attn_controlnet"])
         if model.adm_channels:
             conds["y"] = Regular(self.vector(model, facts))
         return conds

@@ -19,6 +19,7 @@ from limner.models.audio_vae import original_name
 from tests.support.tiny import layout
 from tests.support.tiny.layout import Size
 from tests.support.tiny.text_encoders import clip, clip_weights
+from tests.support.tiny.vision import clip_vision, open_clip
 
 WAVES = 256
 """Values in which SDXL is told each number about sizes."""
@@ -66,6 +67,7 @@ def save_sd2_unclip(path: Path) -> Path:
     weights = parts(UNCLIP, "sd2")
     weights["noise_augmentor.data_mean"] = torch.linspace(-0.1, 0.1, 64)[None]
     weights["noise_augmentor.data_std"] = torch.linspace(0.5, 1.5, 64)[None]
+    weights |= open_clip(clip_vision().state_dict(), "embedder.model.visual.")
     return save(path, weights)
 
 

@@ -8,7 +8,7 @@ from limner.engine.context import RunContext
 from limner.graph.spec import node
 from limner.graph.types import Files
 from limner.models.library import ModelLibrary
-from limner.nodes.sockets import Clip, Model, Vae
+from limner.nodes.sockets import Clip, ClipVision, Model, Vae
 
 
 @node("CheckpointLoaderSimple", display_name="Load Checkpoint", category="loaders")
@@ -45,3 +45,12 @@ def load_checkpoint_with_config(
 def load_diffusers(ctx: RunContext, *, model_path: Annotated[str, Files("diffusers")]) -> tuple[Model, Clip, Vae]:
     """Loads a model from a folder in the layout of diffusers: unet/, vae/, text_encoder/ and so on."""
     return ctx.service(ModelLibrary).diffusers_folder(model_path)
+
+
+@node("unCLIPCheckpointLoader", category="loaders")
+def load_unclip_checkpoint(
+    ctx: RunContext, *, ckpt_name: Annotated[str, Files("checkpoints")]
+) -> tuple[Model, Clip, Vae, ClipVision]:
+    """Loads an unCLIP checkpoint: model, text encoder, VAE, and the vision model with which it looks at pictures."""
+    library = ctx.service(ModelLibrary)
+    return *library.checkpoint(ckpt_name), library.vision_of_checkpoint(ckpt_name)
