@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,9 +20,6 @@ from limner.models.residency import use
 from limner.models.weights import open_weights
 
 HEADS = 8
-
-Bias = tuple[int, int, float]
-"""Tokens from the first to before the second, and what is added to the score of looking at them."""
 
 
 class StyleAdapter(nn.Module):
@@ -101,17 +98,3 @@ def load_style_model(path: Path, devices: Devices) -> StyleModel:
         raise header.fault("it is no style model that is known here (T2I-Adapter's style model, Flux Redux)")
     network = build(make, weights.tensors(), header=header, part="style model")
     return StyleModel(network, path.name, width=width, device=devices.device)
-
-
-def biases(told: Sequence[Bias], places: int, first: int) -> Tensor:
-    """What attention adds to the scores of tokens, (places, places): each bias for all who are not of that group.
-
-    first: where the text begins among the places.
-    """
-    added = torch.zeros(places, places)
-    for start, end, bias in told:
-        own = slice(first + start, first + end)
-        before = added[own, own].clone()
-        added[:, own] += bias
-        added[own, own] = before
-    return added

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from limner.errors import ModelFileError, UnfitInput
 from limner.models.clip_vision import CLIP_MEAN, CLIP_STD, ClipVision, load_clip_vision, prepared
 from limner.models.device import Devices
-from limner.models.style import biases, load_style_model
+from limner.models.style import load_style_model
 from limner.models.weights import open_weights
 from tests.support.tiny.vision import (
     clip_vision,
@@ -123,9 +123,3 @@ def test_a_style_model_for_another_vision_model_or_none_at_all_is_refused(tmp_pa
         load_style_model(save_style(tmp_path / "s.safetensors"), CPU).get_cond(seen)
     with pytest.raises(ModelFileError, match=r"v.safetensors cannot be used: it is no style model"):
         load_style_model(tmp_path / "v.safetensors", CPU)
-
-
-def test_a_bias_counts_for_all_but_the_group_itself() -> None:
-    assert biases([(1, 3, -2.0)], 4, 1).tolist() == [[0, 0, -2, -2], [0, 0, -2, -2], [0, 0, 0, 0], [0, 0, 0, 0]]
-    two = biases([(0, 1, 1.0), (1, 2, 0.5)], 3, 0)
-    assert two.tolist() == [[0, 0.5, 0], [1, 0, 0], [1, 0.5, 0]]

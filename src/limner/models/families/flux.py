@@ -96,6 +96,7 @@ class Flux(FlowFamily):
             guidance=conds.get("guidance"),
             references=[each.to(x) for each in conds.get("ref_latents", ())],
             method=conds.get("ref_latents_method", "offset"),
+            biases=conds.get("attention_bias", ()),
             options=transformer_options,
         )
 
@@ -110,6 +111,8 @@ class Flux(FlowFamily):
         if facts.get("reference_latents"):
             conds["ref_latents"] = Several([_reference(model, each) for each in facts["reference_latents"]])
             conds["ref_latents_method"] = Constant(facts.get("reference_latents_method") or "offset")
+        if facts.get("attention_bias"):
+            conds["attention_bias"] = Constant(facts["attention_bias"])
         if model.in_channels > CHANNELS:
             conds["c_concat"] = NoiseShape(_beside(model, facts))
         return conds

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limner.models.flow.biases import Bias, scores
 from limner.models.flow.joint import Args, Options, run_block
 from limner.models.flow.tokens import EDGE, into_tokens, out_of_tokens, padded
 
@@ -25,13 +26,14 @@ def run(
     guidance: Tensor | None = None,
     references: Sequence[Tensor] = (),
     method: str = "offset",
+    biases: Sequence[Bias] = (),
     options: Options,
 ) -> Tensor:
     """What diffusers' FluxTransformer2DModel answers, (B, 16, h, w). Its own forward gives the same without hooks.
 
     x: (B, C, h, w), of any size. timestep: levels (B,). context: (B, tokens, width). y: (B, P). guidance: (B,), for
     networks that were distilled with it; None tells nothing of it. references: pictures (B, C, h, w) to go by, placed
-    as `method` says (see `places`). options: `transformer_options`.
+    as `method` says (see `places`). biases: how much tokens of the text are heeded. options: `transformer_options`.
     """
     height, width = x.shape[-2:]
     pictures = [padded(each) for each in (x, *references)]
@@ -40,16 +42,17 @@ def run(
     pe = network.pos_embed(torch.cat([told, places([each.shape[-2:] for each in pictures], method, x.device)]))
     vec = _embedded(network, x.dtype, timestep, guidance, y)
     img, txt = network.x_embedder(rows), network.context_embedder(context)
+    mask = scores(biases, txt.shape[1] + img.shape[1], img)
     options = {**options, "total_blocks": len(network.transformer_blocks)}
     for number, block in enumerate(network.transformer_blocks):
         options["block"] = place = ("double_block", number)
-        args = {"img": img, "txt": txt, "vec": vec, "pe": pe, "attn_mask": None}
+        args = {"img": img, "txt": txt, "vec": vec, "pe": pe, "attn_mask": mask}
         made = run_block(place, _double(block, options), args, options)
         img, txt = made["img"], made["txt"]
     joint = torch.cat([txt, img], dim=1)
     for number, block in enumerate(network.single_transformer_blocks):
         options["block"] = place = ("single_block", number)
-        args = {"img": joint, "vec": vec, "pe": pe, "attn_mask": None}
+        args = {"img": joint, "vec": vec, "pe": pe, "attn_mask": mask}
         joint = run_block(place, _single(block, options), args, options)["img"]
     tall, wide = pictures[0].shape[-2:]
     own = joint[:, txt.shape[1] : txt.shape[1] + tall * wide // EDGE**2]
@@ -105,7 +108,7 @@ def _double(block: Any, options: Options) -> Any:
             encoder_hidden_states=args["txt"],
             temb=args["vec"],
             image_rotary_emb=args["pe"],
-            joint_attention_kwargs={"transformer_options": options},
+            joint_attention_kwargs={"transformer_options": options, "attention_mask": args.get("attn_mask")},
         )
         return {"img": img, "txt": txt}
 
@@ -120,7 +123,7 @@ def _single(block: Any, options: Options) -> Any:
             encoder_hidden_states=joint[:, :0],  # the text stands in the same row already
             temb=args["vec"],
             image_rotary_emb=args["pe"],
-            joint_attention_kwargs={"transformer_options": options},
+            joint_attention_kwargs={"transformer_options": options, "attention_mask": args.get("attn_mask")},
         )
         return {"img": joint}
 
