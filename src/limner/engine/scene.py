@@ -118,9 +118,9 @@ class Scene:
                 into[name] = items_behind(link, values, f"input {name}")
         ctx = self.ctx
         for name, wanted in kind.spec.hidden.items():
-            into[name] = [
-                hidden_value(wanted, node_id=node.id, dynprompt=ctx.dynprompt, extra_pnginfo=ctx.extra_pnginfo)
-            ]
+            value = hidden_value(wanted, node_id=node.id, dynprompt=ctx.dynprompt, extra_pnginfo=ctx.extra_pnginfo)
+            if value is not None or name not in into:  # a pack's own hidden input has what the workflow gives it
+                into[name] = [value]
 
 
 def items_behind(link: Link, values: Values, who: str) -> Items:
