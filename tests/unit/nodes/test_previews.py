@@ -82,7 +82,9 @@ def test_the_file_is_read_once(tmp_path: Path) -> None:
     assert preview(torch.zeros(1, 4, 8, 8)) == first
 
 
-@pytest.mark.parametrize(("damage", "what"), [("cut", "cannot be used"), ("other", "decodes latents of 4 channels")])
+@pytest.mark.parametrize(
+    ("damage", "what"), [("cut", "cannot be used"), ("other", "it decodes latents of 4 channels, 16 are right")]
+)
 def test_a_file_that_cannot_be_used_is_told_once_and_left_out(damage: str, what: str, tmp_path: Path) -> None:
     save(tmp_path)
     path = tmp_path / "vae_approx/taesd_decoder.safetensors"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import torch
 from PIL import Image as Pictures
 from PIL import ImageOps
 from torch import Tensor
 
 from limner.diffusion.latents import LatentFormat
 from limner.engine.context import RunContext
-from limner.errors import ModelFileError, UnfitInput
+from limner.errors import ModelFileError
 from limner.models.library import ModelLibrary
-from limner.models.tiny_decoder import TinyDecoder, tiny_decoder
+from limner.models.taesd import TinyDecoder, tiny_decoder
 
 PREVIEW_BOX = (512, 512)
 PREVIEW_QUALITY = 95
@@ -33,7 +34,7 @@ def previewer(ctx: RunContext, latents: LatentFormat) -> Preview:
             found.append(_decoder(ctx, latents))
         first = clean[:1].float()
         if found[0] is not None and first.ndim == 4:
-            return encoded(found[0].pictures(first)[0])
+            return encoded((found[0](first)[0] * 255).to(torch.uint8))
         return encoded(latents.colours(first)[0].cpu()) if latents.rgb else None
 
     return preview
@@ -54,6 +55,6 @@ def _decoder(ctx: RunContext, latents: LatentFormat) -> TinyDecoder | None:
         return None
     try:
         return tiny_decoder(library, latents)
-    except (ModelFileError, UnfitInput) as error:
+    except ModelFileError as error:
         ctx.warn(f"previews are rough: {error.message}")
         return None
