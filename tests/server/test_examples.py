@@ -43,7 +43,7 @@ def test_an_example_runs_and_gives_what_it_saves(studio: Tree, path: Path) -> No
     assert answer.json()["node_errors"] == {}
     prompt_id = answer.json()["prompt_id"]
     entry = studio.wait_history([prompt_id])[prompt_id]
-    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    assert entry["status"]["status_str"] == "success", _why(entry)
     saving = [node_id for node_id, node in workflow.items() if node["class_type"] in SAVING]
     assert saving
     for node_id in saving:
@@ -51,6 +51,11 @@ def test_an_example_runs_and_gives_what_it_saves(studio: Tree, path: Path) -> No
         assert files, node_id
         for file in files:
             assert studio.http.get("/view", params=file).content
+
+
+def _why(entry: dict[str, Any]) -> str:
+    told = entry["status"]["messages"][-1][1]
+    return f"{told.get('node_type')}: {told.get('exception_message')}"
 
 
 def test_there_is_an_example_of_each_kind() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from limner.errors import ModelFileError
 from limner.models import build, residency
 from limner.models.absent import absent
@@ -210,7 +212,8 @@ class ModelLibrary:
     def _keep(self, key: Hashable, name: str, size_bytes: int, load: Callable[[], T]) -> T:
         if key not in self._loaded:
             self._make_room(key, size_bytes)
-            self._loaded[key] = _Kept(name, size_bytes, load())
+            with torch.inference_mode(False), torch.no_grad():  # inside that mode, modules could not be given weights
+                self._loaded[key] = _Kept(name, size_bytes, load())
         self._loaded.move_to_end(key)
         value: T = self._loaded[key].value
         return value
