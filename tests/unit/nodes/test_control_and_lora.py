@@ -11,7 +11,7 @@ from limner.models.device import Devices
 from limner.models.files import ModelFolders
 from limner.models.library import ModelLibrary
 from limner.nodes import library
-from tests.support.tiny.checkpoints import save_sd15
+from tests.support.tiny.checkpoints import save_sd15, save_sdxl
 from tests.support.tiny.controlnet import SDXL, save_controlnet
 from tests.support.tiny.lora import SD15, save_lora
 from tests.support.tiny.upscale import save_upscale_model
@@ -146,6 +146,69 @@ def test_a_control_network_of_another_family_is_refused_when_it_is_used(models: 
     with pytest.raises(UnfitInput, match=r"xl.safetensors does not fit tiny.safetensors"):
         picture(models, run, control_net=net, **told)
     assert torch.equal(picture(models, run), picture(models, run))
+
+
+def test_a_control_network_may_read_a_text_of_its_own(models: ModelLibrary, run: Run) -> None:
+    net = call("ControlNetLoader", run, control_net_name="edges.safetensors")
+    model, clip, _ = models.checkpoint("tiny.safetensors")
+    positive, negative = (call("CLIPTextEncode", run, text=text, clip=clip) for text in ("a cat", ""))
+    told = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, "control_net": net}
+    told["image"] = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+
+    def drawn(own: str) -> torch.Tensor:
+        spoken = [
+            call("CLIPTextEncodeControlnet", run, clip=clip, conditioning=each, text=own)
+            for each in (positive, negative)
+        ]
+        first, second = call("ControlNetApplyAdvanced", run, positive=spoken[0], negative=spoken[1], **told)
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        made = call("KSampler", run, model=model, positive=first, negative=second, latent_image=latent, **SAMPLING)
+        samples: torch.Tensor = made["samples"]
+        return samples
+
+    assert not torch.allclose(drawn("a dog"), drawn("edges of a house"))
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 13), (7, 6)])
+def test_latents_of_any_size_are_steered(height: int, width: int, models: ModelLibrary, run: Run) -> None:
+    net = call("ControlNetLoader", run, control_net_name="edges.safetensors")
+    model, clip, _ = models.checkpoint("tiny.safetensors")
+    text = call("CLIPTextEncode", run, text="a cat", clip=clip)
+    told = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, "control_net": net}
+    first, second = call(
+        "ControlNetApplyAdvanced", run, positive=text, negative=text, image=torch.rand(1, 64, 64, 3), **told
+    )
+    latent = {"samples": torch.zeros(2, 4, height, width)}
+    made = call("KSampler", run, model=model, positive=first, negative=second, latent_image=latent, **SAMPLING)
+    assert made["samples"].shape == (2, 4, height, width)
+
+
+def test_a_model_of_two_text_encoders_is_changed_in_both(tmp_path: Path) -> None:
+    save_sdxl(tmp_path / "checkpoints/xl.safetensors")
+    shapes = {
+        "lora_unet_input_blocks_3_1_transformer_blocks_0_attn2_to_k": (64, 128),
+        "lora_unet_label_emb_0_0": (256, 64 + 6 * 256),
+        "lora_te1_text_model_encoder_layers_0_mlp_fc1": (128, 64),
+        "lora_te2_text_model_encoder_layers_0_self_attn_q_proj": (64, 64),
+        "lora_te2_text_projection": (64, 64),
+    }
+    save_lora(tmp_path / "loras/xl.safetensors", shapes)
+    models = ModelLibrary(ModelFolders([tmp_path]), CPU)
+    run = run_in(tmp_path, services={ModelLibrary: models})
+    model, clip, _ = models.checkpoint("xl.safetensors")
+    told = {"model": model, "clip": clip, "lora_name": "xl.safetensors", "strength_model": 1.0, "strength_clip": 1.0}
+    changed, encoders = call("LoraLoader", run, **told)
+    assert run.warnings == []
+    assert set(changed.patches) == {
+        "diffusion_model.input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight",
+        "diffusion_model.label_emb.0.0.weight",
+    }
+    assert set(encoders.patches) == {
+        "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight",
+        "clip_g.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight",
+        "clip_g.transformer.text_projection.weight",
+    }
+    assert not torch.allclose(encoders.encode("a cat")[0], clip.encode("a cat")[0])
 
 
 def test_a_union_network_is_told_what_it_will_see(run: Run) -> None:

@@ -48,7 +48,6 @@ class Control(ABC):
         self.strength_type = StrengthType.CONSTANT
         self.global_average_pooling = False
         self.compression_ratio = 8
-        self.upscale_algorithm = "nearest-exact"
         self.previous_controlnet: Control | None = None
         self.base: BaseModel | None = None
 
