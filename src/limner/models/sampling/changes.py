@@ -8,8 +8,11 @@ from dataclasses import fields, replace
 from functools import reduce
 from typing import Any
 
+from limner.diffusion.foreign import adapted
 from limner.errors import UnfitInput
 from limner.models.model import BaseModel, Model
+
+SAMPLING = "model_sampling"
 
 
 @contextmanager
@@ -20,6 +23,8 @@ def changed(model: Model) -> Iterator[BaseModel]:
     """
     own = {field.name for field in fields(BaseModel)}
     top = {name: value for name, value in model.object_patches.items() if name in own}
+    if SAMPLING in top:
+        top[SAMPLING] = adapted(top[SAMPLING])
     base = replace(model.model, **top)
     before: list[tuple[Any, str, Any]] = []
     try:

@@ -57,7 +57,7 @@ def prepared(
         made[side] = []
         for given in conds:
             cond = {**given, "model_conds": dict(given.get("model_conds", {}))}
-            _check_strengths(cond)
+            _check_numbers(cond)
             if cond.get("area") is not None:
                 cond["area"] = placed_area(cond["area"], edges)
             else:
@@ -119,7 +119,12 @@ def _give_range(base: BaseModel, cond: Prepared) -> None:
             cond[level] = levels.at(float(cond[told]))
 
 
-def _check_strengths(cond: Mapping[str, Any]) -> None:
+def _check_numbers(cond: Mapping[str, Any]) -> None:
+    text = cond.get("cross_attn")
+    if text is not None and not text.isfinite().all():
+        raise UnfitInput(
+            "the conditioning has values that are no numbers (NaN); the weights of the text encoder may be damaged"
+        )
     for name in ("strength", "mask_strength", "start_percent", "end_percent"):
         value = cond.get(name)
         if value is not None and not torch.tensor(float(value)).isfinite():

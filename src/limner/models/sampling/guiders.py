@@ -12,6 +12,7 @@ from torch import Tensor
 from limner.diffusion.samplers import Sampler
 from limner.diffusion.sampling import Walk, fit_mask
 from limner.errors import ModelFileError, UnfitInput
+from limner.models import wrappers
 from limner.models.model import BaseModel, Model, Options, copied_options
 from limner.models.residency import use
 from limner.models.sampling.asking import Asked, check_sigmas, checked_scale
@@ -83,8 +84,14 @@ class CFGGuider:
             self.inner_model, x, timestep, sides.get("negative"), sides.get("positive"), self.cfg, model_options or {}
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.predict_noise(*args, **kwargs)
+    def __call__(
+        self, x: Tensor, timestep: Tensor, model_options: Options | None = None, seed: int | None = None
+    ) -> Tensor:
+        """`predict_noise`, under the wrappers of packs."""
+        told = (model_options or {}).get("transformer_options", {})
+        asked = wrappers.around(wrappers.PREDICT_NOISE, self.predict_noise, self, told)
+        clean: Tensor = asked(x, timestep, model_options or {}, seed)
+        return clean
 
     def sample(
         self,
@@ -108,17 +115,48 @@ class CFGGuider:
             return latent_image
         if noise.shape != latent_image.shape:
             raise UnfitInput(f"the noise has the shape {tuple(noise.shape)}, the latent {tuple(latent_image.shape)}")
+        if not latent_image.isfinite().all():
+            raise UnfitInput("the latent that came in has values that are no numbers (NaN)")
         if seed is None:
             seed = int(torch.randint(2**62, ()))
+        options = self.model_options
+        self.model_options = self._with_wrappers()
+        told = self.model_options.get("transformer_options", {})
+        asked = wrappers.around(wrappers.OUTER_SAMPLE, self.outer_sample, self, told)
+        try:
+            samples: Tensor = asked(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
+        finally:
+            self.model_options = options
+        if not samples.isfinite().all():
+            raise ModelFileError(
+                f"{self.model_patcher.name} gave values that are no numbers (NaN); its weights may be damaged, or the "
+                "sampler and the schedule may not go together"
+            )
+        return samples.clone()  # what inference mode makes cannot be changed outside of it
+
+    def outer_sample(
+        self,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Sampler | PackSampler,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callback | None = None,
+        disable_pbar: bool = False,
+        seed: int | None = None,
+    ) -> Tensor:
+        """The same, on the CPU, with the model in its place for as long as it takes."""
         self.conds = {side: [dict(cond) for cond in conds] for side, conds in self.original_conds.items()}
-        device = self.model_patcher.load_device
+        patcher = self.model_patcher
+        device = patcher.load_device
         try:
             with (
                 torch.inference_mode(),
-                use(self.model_patcher, *helpers(self.conds)),
-                changed(self.model_patcher) as self.inner_model,
+                use(patcher, *helpers(self.conds), *patcher.beside()),
+                changed(patcher) as self.inner_model,
+                patcher.walking(device),
             ):
-                samples = self.inner_sample(
+                return self.inner_sample(
                     noise.to(device, torch.float32),
                     latent_image.to(device, torch.float32),
                     device,
@@ -132,13 +170,7 @@ class CFGGuider:
         finally:
             release(self.conds)
             self.conds = {}
-            self.inner_model = self.model_patcher.model
-        if not samples.isfinite().all():
-            raise ModelFileError(
-                f"{self.model_patcher.name} gave values that are no numbers (NaN); its weights may be damaged, or the "
-                "sampler and the schedule may not go together"
-            )
-        return samples.clone()  # what inference mode makes cannot be changed outside of it
+            self.inner_model = patcher.model
 
     def inner_sample(
         self,
@@ -150,7 +182,7 @@ class CFGGuider:
         denoise_mask: Tensor | None,
         callback: Callback | None,
         disable_pbar: bool,
-        seed: int,
+        seed: int | None,
     ) -> Tensor:
         """The walk, with everything on the device. An empty latent stays empty, whatever the space's middle is."""
         base = self.inner_model
@@ -160,17 +192,19 @@ class CFGGuider:
         self.conds = prepared(base, self.conds, noise=noise, latent_image=x, denoise_mask=mask, seed=seed)
         options = copied_options(self.model_options)
         options.setdefault("transformer_options", {})["sample_sigmas"] = sigmas
-        if isinstance(sampler, Sampler):
+        told = {"model_options": options, "seed": seed}
+        around = wrappers.of_kind(wrappers.SAMPLER_SAMPLE, options["transformer_options"])
+        if isinstance(sampler, Sampler) and not around:
             walk = Walk(
                 prediction=base.model_sampling,
                 sampler=sampler,
                 sigmas=sigmas,
-                seed=seed,
+                seed=seed or 0,
                 noise=noise,
                 mask=mask,
                 mask_at=self._mask_at(options, sigmas),
             )
-            asked = Asked(self, options, seed)
+            asked = Asked(self, options, seed or 0)
             last = len(sigmas) - 1
 
             def on_step(step: int, clean: Tensor) -> None:
@@ -179,9 +213,18 @@ class CFGGuider:
 
             samples = walk.run(asked, x, on_step=on_step)
         else:
-            told = {"model_options": options, "seed": seed}
-            samples = sampler.sample(self, sigmas, told, callback, noise, x, mask, disable_pbar)
+            walked = wrappers.Executor(sampler.sample, sampler, around).execute
+            samples = walked(self, sigmas, told, callback, noise, x, mask, disable_pbar)
         return latents.out_of_network(samples.float())
+
+    def _with_wrappers(self) -> Options:
+        """The options, in a copy, with the wrappers of the model among them."""
+        options: Options = copied_options(self.model_options)
+        told = options.setdefault("transformer_options", {})
+        named = wrappers.joined(self.model_patcher.wrappers, told.get("wrappers", {}))
+        if named:
+            told["wrappers"] = named
+        return options
 
     def _mask_at(self, options: Options, sigmas: Tensor) -> Callable[[Tensor, Tensor], Tensor] | None:
         function = options.get("denoise_mask_function")

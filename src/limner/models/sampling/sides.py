@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limner.diffusion.conds import Area, Cond
+from limner.models import wrappers
 from limner.models.model import BaseModel, Options
 from limner.models.sampling.areas import part_of, weight
 from limner.models.sampling.room import fits
@@ -55,6 +56,18 @@ def answers(
     sides: prepared conditionings. Several on one side are added up by their weights. x: (B, C, ...). sigma: (B,).
     options: `model_options`.
     """
+    asked = wrappers.around(wrappers.CALC_COND_BATCH, _answers, base, options.get("transformer_options", {}))
+    found: list[Tensor] = asked(base, sides, x, sigma, options)
+    return found
+
+
+def _answers(
+    base: BaseModel,
+    sides: Sequence[Sequence[Mapping[str, Any]] | None],
+    x: Tensor,
+    sigma: Tensor,
+    options: Options,
+) -> list[Tensor]:
     sums = [torch.zeros_like(x) for _ in sides]
     weights = [torch.full_like(x[:, :1], HARDLY_ANY) for _ in sides]
     waiting = [

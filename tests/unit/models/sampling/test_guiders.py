@@ -295,6 +295,15 @@ def test_noise_of_another_shape_and_empty_conditionings_are_refused() -> None:
         guider_of(model, [], text(0.0))
 
 
+def test_values_that_are_no_numbers_are_told_where_they_come_in() -> None:
+    model, architecture = closed(1.0)
+    with pytest.raises(UnfitInput, match="the latent that came in has values that are no numbers"):
+        walk(guider_of(model, text(1.0), text(0.0)), latent=LATENT * torch.nan)
+    with pytest.raises(UnfitInput, match="the weights of the text encoder may be damaged"):
+        walk(guider_of(model, text(1.0), text(torch.nan)))
+    assert architecture.calls == []
+
+
 def test_values_that_are_no_numbers_are_told_with_the_model_s_name() -> None:
     model, _ = closed(float("nan"))
     with pytest.raises(ModelFileError, match="closed gave values that are no numbers"):
