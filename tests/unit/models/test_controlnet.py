@@ -149,6 +149,22 @@ def test_the_unet_uses_the_residuals_as_diffusers_does(family: str, tmp_path: Pa
     assert (ours - plain).abs().max() > 1e-2
 
 
+def test_a_small_network_without_attention_looks_at_no_text(tmp_path: Path) -> None:
+    small = {key: value for key, value in SDXL.items() if key not in ("cross_attention_dim", "attention_head_dim")}
+    small |= {
+        "down_block_types": ("DownBlock2D",) * 3,
+        "mid_block_type": "UNetMidBlock2D",
+        "use_linear_projection": False,
+    }
+    model = base(SDXL)
+    for layout in ("original", "diffusers"):
+        path = save_controlnet(tmp_path / f"{layout}.safetensors", small, layout=layout)
+        (down, middle), _ = theirs(controlnet(small), model, SDXL, hint(2))
+        ours = answer(load_controlnet(path, DEVICES).set_cond_hint(hint(2)), model, SDXL)
+        torch.testing.assert_close(ours["output"], list(down))
+        torch.testing.assert_close(ours["middle"], [middle])
+
+
 def test_several_at_once_add_up(tmp_path: Path) -> None:
     model = base()
     net = load_controlnet(save_controlnet(tmp_path / "cn.safetensors"), DEVICES)

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from limner.errors import OutOfMemory, UnfitInput
 from limner.models.keys import KeyMap
 from limner.models.patcher import Patcher
-from limner.models.residency import use
+from limner.models.residency import free, is_exhausted, use
 from limner.models.tiles import OnTile, nothing, tiled
 from limner.models.upscale.architectures import spandrel
 from limner.models.weights import open_weights
 
-TILE_PX = 512
+TILES_PX = (512, 256, 128)
+"""Edges of tiles, each tried where memory did not suffice for the one before."""
+
 OVERLAP_PX = 32
-LEAST_TILE_PX = 128
 
 
 class UpscaleModel:
@@ -56,16 +57,15 @@ class UpscaleModel:
                 f"the pictures have the shape {tuple(pictures.shape)}; an upscale model takes (batch, height, width, 3)"
             )
         pixels = pictures[..., :3].movedim(-1, 1).float()
-        edge = TILE_PX
         with torch.inference_mode(), use(self.patcher):
-            while True:
+            for edge in TILES_PX:
                 try:
-                    enlarged = self._in_tiles(pixels, edge, on_tile)
-                    return enlarged.clamp(0, 1).movedim(1, -1)
-                except torch.OutOfMemoryError as error:
-                    edge //= 2
-                    if edge < LEAST_TILE_PX:
-                        raise OutOfMemory(f"{self.name} has no room even for tiles of {edge * 2} pixels") from error
+                    return self._in_tiles(pixels, edge, on_tile).clamp(0, 1).movedim(1, -1)
+                except Exception as error:
+                    if not is_exhausted(error):
+                        raise
+                free()  # outside of the handler, whose traceback holds what the attempt had allocated
+        raise OutOfMemory(f"{self.name} has no room even for tiles of {TILES_PX[-1]} pixels")
 
     def _in_tiles(self, pixels: Tensor, edge: int, on_tile: OnTile) -> Tensor:
         device = self.patcher.load_device
