@@ -112,8 +112,14 @@ def _denoisers(file: Weights) -> Iterator[Weights]:
 
 
 LOOKS_LIKE = (
-    ("joint_blocks.0.context_block.", "Stable Diffusion 3"),
-    ("double_blocks.0.img_attn.", "Flux"),
+    ("distilled_guidance_layer.", "Chroma"),
+    ("double_stream_modulation_img.", "Flux.2"),
+    ("double_blocks.0.img_attn", "a relative of Flux.1, such as Flux.2 or HunyuanVideo"),
+    ("joint_blocks.0.context_block.", "Stable Diffusion 3, not whole"),
+    ("cap_embedder.0.weight", "Lumina 2"),
+    ("transformer_blocks.0.img_mod.1.", "Qwen-Image"),
+    ("blocks.0.cross_attn.norm_k.", "Wan"),
+    ("double_layers.0.attn.w1q.", "AuraFlow"),
     ("lora_unet_", "a LoRA, not a model"),
     (".lora_up.", "a LoRA, not a model"),
     (".lora_A.", "a LoRA, not a model"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.tiny import checkpoints, controlnet, flux, lora, sd3, text_encoders, upscale
+from tests.support.tiny import checkpoints, controlnet, flux, lora, sd3, text_encoders, upscale, z_image
 
 SUFFIX = ".safetensors"
 
@@ -31,6 +31,8 @@ def save_all(folder: Path) -> None:
     text_encoders.save_t5(folder / f"text_encoders/tiny_t5{SUFFIX}", width=128)
     flux.save_flux(folder / f"diffusion_models/tiny_flux{SUFFIX}")
     sd3.save_sd3(folder / f"diffusion_models/tiny_sd3{SUFFIX}", sd3.MEDIUM)
+    z_image.save_z_image(folder / f"diffusion_models/tiny_z_image{SUFFIX}")
+    text_encoders.save_qwen(folder / f"text_encoders/tiny_qwen3{SUFFIX}")
     checkpoints.save_flux_vae(folder / f"vae/tiny_flux_vae{SUFFIX}")
     embedding = folder / f"embeddings/tiny_embedding{SUFFIX}"
     embedding.parent.mkdir(parents=True, exist_ok=True)

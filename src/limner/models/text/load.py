@@ -41,6 +41,7 @@ CHECKPOINTS = {
         families.FLUX,
         (("clip_l", "text_encoders.clip_l.transformer."), ("t5xxl", "text_encoders.t5xxl.transformer.")),
     ),
+    "z_image": (families.Z_IMAGE, (("qwen3_4b", "text_encoders.qwen3_4b.transformer."),)),
 }
 """For each family the text encoders in its checkpoints, and the prefixes of their keys there."""
 
