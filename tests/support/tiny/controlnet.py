@@ -85,6 +85,25 @@ def save_controlnet(
     return path
 
 
+def save_control_lora(path: Path, size: dict[str, Any] = SD15) -> Path:
+    """A Control-LoRA: small products for the matrices and kernels that it shares with a UNet, the others whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network = controlnet(size)
+    keys = key_map(network.state_dict(), {**network.config})
+    draw = torch.Generator().manual_seed(5)
+    saved = {"lora_controlnet": torch.zeros(0)}
+    for key in keys:
+        name, weight = key.removeprefix("control_model."), keys.gather(network, key)
+        if not name.startswith(("input_blocks.", "middle_block.", "time_embed.", "label_emb.")):
+            saved[name] = weight.clone()
+        elif name.endswith(".weight") and weight.ndim > 1:
+            ones, module = (1,) * (weight.ndim - 2), name.removesuffix(".weight")
+            saved[f"{module}.up"] = torch.randn(weight.shape[0], 2, *ones, generator=draw) / 8
+            saved[f"{module}.down"] = torch.randn(2, *weight.shape[1:], generator=draw) / 8
+    save_file(saved, path)
+    return path
+
+
 def adapter(kind: str = "full_adapter") -> T2IAdapter:
     """An adapter for SD15; "light_adapter" is for DEEPER, "full_adapter_xl" for SDXL."""
     torch.manual_seed(0)

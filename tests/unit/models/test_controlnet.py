@@ -23,7 +23,17 @@ from limner.models.families.sd15 import Sd15
 from limner.models.model import BaseModel, Model
 from limner.models.residency import use
 from limner.models.unet_layout import key_map
-from tests.support.tiny.controlnet import DEEPER, SD15, SDXL, UNION, adapter, controlnet, save_adapter, save_controlnet
+from tests.support.tiny.controlnet import (
+    DEEPER,
+    SD15,
+    SDXL,
+    UNION,
+    adapter,
+    controlnet,
+    save_adapter,
+    save_control_lora,
+    save_controlnet,
+)
 
 DEVICES = Devices(device=torch.device("cpu"), half=None)
 LEVELS = scaled_linear(0.00085, 0.012, steps=1000)
@@ -321,6 +331,41 @@ def test_a_file_of_differences_adds_to_its_model(tmp_path: Path) -> None:
         load_controlnet(tmp_path / "diff.safetensors", DEVICES, Model(base(SDXL)))
 
 
+def summed(path: Path, model: BaseModel) -> dict[str, Tensor]:
+    """The weights of a control network in the original layout, from a model's and what a file adds to them."""
+    file = load_file(path)
+    whole = {}
+    for key in model.keys:
+        name = key.removeprefix("diffusion_model.")
+        if name.startswith(("input_blocks.", "middle_block.", "time_embed.", "label_emb.")):
+            weight, module = model.keys.gather(model.diffusion_model, key), name.removesuffix(".weight")
+            whole[name] = weight
+            if f"{module}.up" in file and name.endswith(".weight"):
+                product = file[f"{module}.up"].flatten(1) @ file[f"{module}.down"].flatten(1)
+                whole[name] = weight + product.reshape(weight.shape)
+    own = {key: each for key, each in file.items() if not key.endswith((".up", ".down")) and key != "lora_controlnet"}
+    return whole | own
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_a_control_lora_is_the_model_s_own_weights_and_what_it_adds(family: str, tmp_path: Path) -> None:
+    size, model = SIZES[family], base(SIZES[family])
+    whole = summed(save_control_lora(tmp_path / "lora.safetensors", size), model)
+    save_file(
+        {f"control_model.{key}": each.contiguous() for key, each in whole.items()}, tmp_path / "whole.safetensors"
+    )
+    one = load_controlnet(tmp_path / "lora.safetensors", DEVICES).set_cond_hint(hint(2), 0.7)
+    other = load_controlnet(tmp_path / "whole.safetensors", DEVICES).set_cond_hint(hint(2), 0.7)
+    ours, wanted = answer(one, model, size), answer(other, model, size)
+    torch.testing.assert_close(ours["output"], wanted["output"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours["middle"], wanted["middle"], rtol=1e-4, atol=1e-5)
+    assert one.get_models() == []
+    torch.testing.assert_close(answer(one, model, size)["middle"], ours["middle"])
+    foreign = base(SDXL if size is SD15 else SD15)
+    with pytest.raises(UnfitInput, match=r"lora.safetensors does not fit m.safetensors: .* another family"):
+        answer(one, foreign, SDXL if size is SD15 else SD15)
+
+
 def test_a_network_of_another_family_says_what_it_lacks(tmp_path: Path) -> None:
     one = load_controlnet(save_controlnet(tmp_path / "xl.safetensors", SDXL), DEVICES).set_cond_hint(hint())
     with pytest.raises(
@@ -347,7 +392,6 @@ def test_without_a_picture_it_cannot_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "what"),
     [
-        ("lora_controlnet", "Control-LoRA"),
         ("controlnet_x_embedder.weight", "for Flux"),
         ("lora_unet_x.lora_up.weight", "a LoRA"),
         ("anything", "its architecture is unknown"),

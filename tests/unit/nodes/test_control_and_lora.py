@@ -12,7 +12,7 @@ from limner.models.files import ModelFolders
 from limner.models.library import ModelLibrary
 from limner.nodes import library
 from tests.support.tiny.checkpoints import save_sd15, save_sdxl
-from tests.support.tiny.controlnet import SDXL, save_controlnet
+from tests.support.tiny.controlnet import SDXL, save_control_lora, save_controlnet
 from tests.support.tiny.lora import SD15, save_lora
 from tests.support.tiny.upscale import save_upscale_model
 from tests.unit.nodes.contexts import Run, run_in
@@ -31,6 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> ModelLibrary:
         root / "loras/xl.safetensors", {"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k": (640, 2048)}
     )
     save_controlnet(root / "controlnet/edges.safetensors")
+    save_control_lora(root / "controlnet/adds.safetensors")
     save_controlnet(root / "controlnet/xl.safetensors", SDXL)
     save_controlnet(root / "controlnet/union.safetensors", SDXL, layout="diffusers", union=True)
     save_upscale_model(root / "upscale_models/x2.safetensors")
@@ -167,6 +168,16 @@ def test_a_control_network_may_read_a_text_of_its_own(models: ModelLibrary, run:
         return samples
 
     assert not torch.allclose(drawn("a dog"), drawn("edges of a house"))
+
+
+def test_a_control_lora_steers_with_the_weights_of_the_model_as_it_is(models: ModelLibrary, run: Run) -> None:
+    net = call("ControlNetLoader", run, control_net_name="adds.safetensors")
+    told = {"control_net": net, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+    told["image"] = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+    plain, steered = picture(models, run), picture(models, run, **told)
+    assert not torch.allclose(plain, steered)
+    assert torch.equal(picture(models, run, **told), steered)
+    assert torch.equal(picture(models, run), plain)
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 13), (7, 6)])

@@ -14,6 +14,7 @@ from limner.models.checkpoint import Header
 from limner.models.controlnet import layout
 from limner.models.controlnet.adapter import is_adapter, load_adapter
 from limner.models.controlnet.chain import Control
+from limner.models.controlnet.lora import MARK, ControlLora
 from limner.models.controlnet.net import ControlNet
 from limner.models.device import Devices
 from limner.models.model import Model
@@ -25,7 +26,6 @@ DIFFERENCE = "difference"
 """A file with a tensor of this name tells what a network adds to the weights of a model."""
 
 OTHERS = (
-    ("lora_controlnet", "a Control-LoRA, which changes a model's own weights; use the full ControlNet"),
     ("controlnet_x_embedder.", "a ControlNet for Flux"),
     ("controlnet_blocks.", "a ControlNet for Stable Diffusion 3, Flux or another transformer model"),
     ("lllite_", "a ControlNet-LLLite, which takes a node pack of its own"),
@@ -37,7 +37,7 @@ OTHERS = (
 
 
 def load_controlnet(path: Path, devices: Devices, model: Model | None = None) -> Control:
-    """A ControlNet or T2I-Adapter, ready to be given a picture. Raises ModelFileError, UnfitInput.
+    """A ControlNet, Control-LoRA or T2I-Adapter, ready to be given a picture. Raises ModelFileError, UnfitInput.
 
     model: whose weights a file of differences adds to; others do not look at it.
     """
@@ -49,6 +49,8 @@ def load_controlnet(path: Path, devices: Devices, model: Model | None = None) ->
         )
     if is_adapter(weights.header):
         return load_adapter(weights, devices)
+    if MARK in weights:
+        return ControlLora(weights, devices.device)
     original = _original(weights)
     tensors = original.tensors()
     if difference and model is not None:
