@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from limner.compat.lists import FolderList
-from limner.compat.methods import method_of
+from limner.compat.methods import ORDERS, method_of
 from limner.compat.place import here
 from limner.compat.saving import PreviewImageBase, SaveImageBase
 from limner.engine.context import current
@@ -137,8 +137,10 @@ def _signature(spec: NodeSpec) -> inspect.Signature:
     """What tools that look at the method are told: inputs in their order, those that need not be given with None."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     self = inspect.Parameter("self", kind)
-    needed = [each for each in spec.inputs if each.kind == "required" and "default" not in each.options]
-    others = [each for each in spec.inputs if each not in needed]
+    first = ORDERS.get(spec.name, ())
+    inputs = sorted(spec.inputs, key=lambda each: first.index(each.name) if each.name in first else len(first))
+    needed = [each for each in inputs if each.kind == "required" and "default" not in each.options]
+    others = [each for each in inputs if each not in needed]
     named: list[tuple[InputSpec, Any]] = [(each, inspect.Parameter.empty) for each in needed]
     named += [(each, each.options.get("default")) for each in others]
     parameters = [
@@ -161,7 +163,9 @@ def _files(each: InputSpec) -> FolderList:
 
 def _bound(spec: NodeSpec, values: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by name; inputs that were left out get their defaults."""
-    order = [each.name for each in spec.inputs]
+    names = [each.name for each in spec.inputs]
+    first = ORDERS.get(spec.name, ())
+    order = [*first, *(name for name in names if name not in first)]
     if len(values) > len(order) and not spec.open_inputs:
         raise TypeError(f"{spec.name} takes {len(order)} inputs ({', '.join(order)}), and {len(values)} were given")
     inputs = {**dict(zip(order, values, strict=False)), **named}

@@ -49,7 +49,9 @@ class Custom:
         for pack in self.packs:
             pack.fault = pack.fault or self.early_faults.get(pack.name, "")
             _tell(pack)
-        self.web, too_large = gathered({name: path for pack in self.packs for name, path in pack.web.items()})
+        folders = {name: path for pack in self.packs for name, path in pack.web.items()}
+        told = {str(name): Path(path) for name, path in sys.modules["nodes"].EXTENSION_WEB_DIRS.items()}
+        self.web, too_large = gathered({**folders, **{name: path for name, path in told.items() if path.is_dir()}})
         if too_large:
             log.warning("files of packs for the browser are too large to be served", files=too_large[:20])
         return {name: kind for pack in self.packs for name, kind in pack.kinds.items()}

@@ -96,5 +96,18 @@ METHODS = {
 }
 
 
+ORDERS = {
+    "CLIPTextEncode": ("clip", "text"),
+    "ConditioningSetMask": ("conditioning", "mask", "set_cond_area", "strength"),
+    "InpaintModelConditioning": ("positive", "negative", "pixels", "vae", "mask", "noise_mask"),
+    "VAEDecode": ("vae", "samples"),
+    "VAEDecodeTiled": ("vae", "samples", "tile_size", "overlap", "temporal_size", "temporal_overlap"),
+    "VAEEncode": ("vae", "pixels"),
+    "VAEEncodeForInpaint": ("vae", "pixels", "mask", "grow_mask_by"),
+    "VAEEncodeTiled": ("vae", "pixels", "tile_size", "overlap", "temporal_size", "temporal_overlap"),
+}
+"""Positional arguments of methods that do not take them in the order of the inputs."""
+
+
 def method_of(class_name: str) -> str:
     return METHODS.get(class_name, "execute")

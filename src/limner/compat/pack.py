@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ class Pack:
     def to_json(self) -> dict[str, Any]:
         """What the catalogue tells of it."""
         return {"name": self.name, "nodes": len(self.kinds), "fault": self.fault, "left_out": self.left_out}
+
+
+def publish(pack: Pack) -> None:
+    """Puts a pack's classes where others look for them: they find each other by `nodes.NODE_CLASS_MAPPINGS`."""
+    nodes = sys.modules["nodes"]
+    for name, kind in pack.kinds.items():
+        nodes.NODE_CLASS_MAPPINGS[name] = kind.node_class  # type: ignore[attr-defined]
+        if kind.spec.display_name:
+            nodes.NODE_DISPLAY_NAME_MAPPINGS[name] = kind.spec.display_name
 
 
 class NoNodes(ImportError):

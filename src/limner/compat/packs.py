@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from limner.compat import nodes_of
-from limner.compat.pack import PACKAGE, Found, Pack, explain
+from limner.compat.pack import PACKAGE, Found, Pack, explain, publish
 from limner.compat.web import web_folders
 from limner.graph.folders import Folders
 
@@ -78,6 +78,7 @@ def _load_one(found: Found, core: Collection[str], folders: Folders) -> Pack:
     _, pack.fault = _guarded(lambda: nodes_of.read(module, pack, f"{PACKAGE}.{found.name}", core, folders))
     if not pack.fault:
         pack.web = web_folders(module, found)
+        publish(pack)
     return pack
 
 

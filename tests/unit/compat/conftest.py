@@ -18,6 +18,7 @@ from limner.graph.catalogue import Catalogue
 from limner.graph.spec import NodeType
 from limner.graph.validate import validate
 from limner.models.files import ModelFolders
+from limner.models.library import ModelLibrary
 from limner.nodes import library
 
 PACKS = Path(__file__).parents[2] / "data" / "packs"
@@ -65,6 +66,7 @@ class Packs:
             prompt=checked.workflow,
             extra_pnginfo={"workflow": {"nodes": []}},
             files=files,
+            services=self.custom.place.services,
             previews=self.previews,
         )
         self.events = []
@@ -88,7 +90,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Packs:
     work = tmp_path_factory.mktemp("place")
     custom = Custom.begin([PACKS], work=work, models=ModelFolders([work / "models"]))
     own = library.load()
-    kinds = {**custom.load(own, {}), **own}
+    kinds = {**custom.load(own, {ModelLibrary: ModelLibrary(custom.place.models)}), **own}
     return Packs(custom, kinds, tmp_path_factory.mktemp("runs"))
 
 

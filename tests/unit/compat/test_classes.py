@@ -157,3 +157,37 @@ def test_a_class_s_own_check_fails_the_run_where_no_gateway_has_asked(
     result = packs.run({"1": node("ApValidate", **inputs)})
     assert isinstance(result.end, RunFailed)
     assert reason in result.end.exception_message
+
+
+def test_a_class_samples_with_core_classes_and_common_ksampler_as_the_nodes_do(packs: Packs) -> None:
+    """And finds another pack's class where all of them are."""
+    result = packs.run(
+        {
+            "1": node("CheckpointLoaderSimple", ckpt_name="limner-demo.safetensors"),
+            "2": node("CLIPTextEncode", clip=["1", 1], text="a red square"),
+            "3": node("CLIPTextEncode", clip=["1", 1], text=""),
+            "4": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+            "5": node(
+                "KSampler", model=["1", 0], positive=["2", 0], negative=["3", 0], latent_image=["4", 0], seed=3,
+                steps=4, cfg=2.0, sampler_name="euler", scheduler="normal", denoise=1.0,
+            ),
+            "6": node("CpSample", ckpt="limner-demo.safetensors", seed=3),
+            "7": node("CpSame", a=["5", 0], b=["6", 0]),
+            "8": node("ApShow", v=["7", 0]),
+        }
+    )  # fmt: skip
+    assert isinstance(result.end, RunSucceeded), result.end
+    assert result.outputs["8"]["text"] == ["True (7, '7')"]
+
+
+def test_what_comfy_extras_has_beside_its_nodes(packs: Packs) -> None:
+    import torch
+    from comfy_extras.nodes_custom_sampler import BasicGuider, Noise_EmptyNoise, Noise_RandomNoise
+    from comfy_extras.nodes_mask import GrowMask, composite
+
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    assert Noise_EmptyNoise().generate_noise(latent).abs().sum() == 0
+    assert Noise_RandomNoise(1).generate_noise(latent).std() > 0.5
+    assert (BasicGuider.FUNCTION, GrowMask.FUNCTION) == ("get_guider", "expand_mask")
+    put = composite(torch.zeros(1, 4, 8, 8), torch.ones(1, 4, 2, 2), 16, 8, multiplier=8)
+    assert put[0, 0].nonzero().tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]

@@ -6,7 +6,13 @@ from typing import Any
 
 from limner.compat.core_classes import classes, titles
 from limner.compat.modules.comfy import model_management
-from limner.errors import UnfitInput
+from limner.compat.place import here
+from limner.diffusion.samplers import SAMPLERS
+from limner.diffusion.schedules import section
+from limner.engine.context import current
+from limner.models.sampling import CFGGuider
+from limner.models.sampling.noises import NoNoise, RandomNoise
+from limner.nodes.sampling.walking import schedule, walked
 
 MAX_RESOLUTION = 16384
 
@@ -28,6 +34,35 @@ def interrupt_processing(value: bool = True) -> None:
     model_management.interrupt_current_processing(value)
 
 
+class KSamplerAdvanced(classes()["KSamplerAdvanced"]):  # type: ignore[misc]
+    """Packs also give it a `denoise`, which the node itself has not."""
+
+    def sample(self, *values: Any, denoise: float = 1.0, **named: Any) -> Any:
+        if denoise >= 1.0:
+            return self.run(*values, **named)
+        order = [each.name for each in self.kind.spec.inputs]
+        given = {**dict(zip(order, values, strict=False)), **named}
+        return common_ksampler(
+            given["model"],
+            given["noise_seed"],
+            given["steps"],
+            given["cfg"],
+            given["sampler_name"],
+            given["scheduler"],
+            given["positive"],
+            given["negative"],
+            given["latent_image"],
+            denoise=denoise,
+            disable_noise=given["add_noise"] == "disable",
+            start_step=given["start_at_step"],
+            last_step=given["end_at_step"],
+            force_full_denoise=given["return_with_leftover_noise"] == "disable",
+        )
+
+
+NODE_CLASS_MAPPINGS["KSamplerAdvanced"] = KSamplerAdvanced
+
+
 def common_ksampler(
     model: Any,
     seed: int,
@@ -37,26 +72,22 @@ def common_ksampler(
     scheduler: str,
     positive: Any,
     negative: Any,
-    latent: dict[str, Any],
+    latent: Any,
     denoise: float = 1.0,
     disable_noise: bool = False,
     start_step: int | None = None,
     last_step: int | None = None,
     force_full_denoise: bool = False,
-) -> tuple[dict[str, Any]]:
-    """Samples a latent, between two of its steps where these are told. Raises UnfitInput."""
-    whole = {"model": model, "steps": steps, "cfg": cfg, "sampler_name": sampler_name, "scheduler": scheduler}
-    whole |= {"positive": positive, "negative": negative, "latent_image": latent}
-    plain = not disable_noise and start_step is None and last_step is None and not force_full_denoise
-    if plain or denoise < 1.0:
-        if not plain:
-            raise UnfitInput("common_ksampler takes a denoise below 1, or steps to start and end at, but not both")
-        return NODE_CLASS_MAPPINGS["KSampler"].run(**whole, seed=seed, denoise=denoise)  # type: ignore[no-any-return]
-    return NODE_CLASS_MAPPINGS["KSamplerAdvanced"].run(  # type: ignore[no-any-return]
-        **whole,
-        noise_seed=seed,
-        add_noise="disable" if disable_noise else "enable",
-        start_at_step=start_step or 0,
-        end_at_step=10000 if last_step is None else last_step,
-        return_with_leftover_noise="disable" if force_full_denoise else "enable",
-    )
+) -> tuple[Any]:
+    """Walks a latent along a schedule, between two of its steps where these are told. Raises UnfitInput."""
+    sampler = SAMPLERS[sampler_name]
+    guider = CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    levels = schedule(model, scheduler, steps, denoise=denoise, sampler=sampler)
+    if start_step is not None or last_step is not None:
+        end = steps if last_step is None else last_step
+        levels = section(levels, start_step or 0, end, leftover=not force_full_denoise)
+    noise = NoNoise(seed) if disable_noise else RandomNoise(seed)
+    ctx = here().running() or current()
+    return (walked(ctx, guider, noise=noise, sampler=sampler, levels=levels, latent=latent)[0],)

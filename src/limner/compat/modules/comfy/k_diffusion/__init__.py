@@ -1,0 +1,1 @@
+"""Samplers under the names of k-diffusion."""
