@@ -35,6 +35,21 @@ class Cond(ABC):
     def joined(self, others: Sequence[Cond]) -> Any:
         """What the network is given for this one and the others together."""
 
+    @property
+    def cond(self) -> Any:
+        """The value, and the questions below, by the names that node packs know."""
+        return self.value
+
+    def process_cond(self, batch_size: int, device: Any = None, area: Area | None = None, **_: Any) -> Cond:
+        where = device or getattr(self.value, "device", torch.device("cpu"))
+        return self.placed(batch_size, where, area)
+
+    def can_concat(self, other: Cond) -> bool:
+        return self.joins(other)
+
+    def concat(self, others: Sequence[Cond]) -> Any:
+        return self.joined(others)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regular(Cond):

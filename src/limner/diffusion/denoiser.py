@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from limner.diffusion.known import KnownPrediction
 from limner.diffusion.levels import Levels
 from limner.diffusion.path import EXPLODING, Path, Straight
 
@@ -30,7 +31,7 @@ class Guided(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction(ABC):
+class Prediction(KnownPrediction, ABC):
     """How a network is used in sigma space: what it is given, and what its output means.
 
     Here: a network trained to keep the variance, where x = clean + sigma * noise.
@@ -56,7 +57,11 @@ class Prediction(ABC):
         At the highest level a network expects pure noise of the variance it was trained on, a little above sigma².
         """
         at_the_top = float(sigma) > self.levels.high or math.isclose(float(sigma), self.levels.high, rel_tol=1e-5)
-        return latent + noise * ((sigma**2 + 1).sqrt() if at_the_top else sigma)
+        return self.begun(noise, latent, sigma, whole=at_the_top)
+
+    def begun(self, noise: Tensor, latent: Tensor, sigma: Tensor, *, whole: bool) -> Tensor:
+        """The same where it is told whether the walk begins at the highest level."""
+        return latent + noise * ((sigma**2 + 1).sqrt() if whole else sigma)
 
     def end(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The latent that a walk which stopped at level sigma hands on; `start` without noise takes it up again."""
@@ -113,7 +118,7 @@ class Flow(Prediction):
     def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
         return x - output * sigma
 
-    def start(self, noise: Tensor, latent: Tensor, sigma: Tensor) -> Tensor:
+    def begun(self, noise: Tensor, latent: Tensor, sigma: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return self.path.noised(latent, noise, sigma)
 
 
@@ -161,5 +166,5 @@ class CosmosFlow(Prediction):
     def clean(self, x: Tensor, output: Tensor, sigma: Tensor) -> Tensor:
         return (x - output * sigma) / (1 + sigma)
 
-    def start(self, noise: Tensor, latent: Tensor, sigma: Tensor) -> Tensor:
+    def begun(self, noise: Tensor, latent: Tensor, sigma: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return self.path.noised(latent, noise, sigma)

@@ -9,6 +9,7 @@ from typing import NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from limner.diffusion.known import KnownLatents
 from limner.errors import UnfitInput
 
 
@@ -25,7 +26,7 @@ class Latent(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentFormat:
+class LatentFormat(KnownLatents):
     """A family's latent space. The network works on (latent - shift) * scale, or (latent - mean) * scale / std.
 
     stride: edge in pixels (or samples of sound) of one place. dimensions: 1 for sound, 2 for pictures, 3 for video.

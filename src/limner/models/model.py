@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from limner.diffusion.conds import Cond
 from limner.diffusion.denoiser import Prediction
+from limner.diffusion.foreign import adapted
 from limner.diffusion.latents import LatentFormat
+from limner.models import wrappers
 from limner.models.attention import sliced
 from limner.models.keys import KeyMap
+from limner.models.known_base import KnownBase
+from limner.models.known_model import KnownModel
 from limner.models.patcher import Patcher
 from limner.models.residency import within_memory
 
@@ -55,7 +59,7 @@ class Architecture(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BaseModel:
+class BaseModel(KnownBase):
     """Weights and the facts of their family, shared by every user of one file.
 
     context_width: of the encoded text it takes. in_channels: of its network, with what c_concat adds. adm_channels: of
@@ -93,7 +97,21 @@ class BaseModel:
         x: (B, C, h, w) float32. t: (B,) or one level. c_concat: channels behind x's. c_crossattn: (B, tokens, width).
         """
         options = transformer_options or {}
-        sampling: Prediction = options.get("model_sampling", self.model_sampling)
+        asked = wrappers.around(wrappers.APPLY_MODEL, self._apply_model, self, options)
+        clean: Tensor = asked(x, t, c_concat, c_crossattn, control, options, **conds)
+        return clean
+
+    def _apply_model(
+        self,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None,
+        c_crossattn: Tensor | None,
+        control: Mapping[str, list[Tensor | None]] | None,
+        options: Options,
+        **conds: Any,
+    ) -> Tensor:
+        sampling = adapted(options.get("model_sampling", self.model_sampling))
         level = t.reshape(-1, *[1] * (x.ndim - 1))
         scaled = sampling.network_input(x, level)
         if c_concat is not None:
@@ -106,7 +124,7 @@ class BaseModel:
             return self.architecture.forward(
                 self,
                 given,
-                sampling.levels.timestep(t).expand(len(x)),
+                sampling.levels.timestep(t.reshape(-1)).expand(len(x)),
                 context,
                 control=control,
                 transformer_options=options,
@@ -122,7 +140,7 @@ class BaseModel:
         return sampling.clean(x, output.float(), level)
 
 
-class Model(Patcher):
+class Model(KnownModel, Patcher):
     """What a MODEL socket carries: a base model as one user wants it. The names are those that node packs know.
 
     model_options: what a user hooks into sampling and into the network (`transformer_options`). object_patches: parts
@@ -134,18 +152,19 @@ class Model(Patcher):
         self.model = model
         self.model_options: Options = {"transformer_options": {}}
         self.object_patches: dict[str, Any] = {}
+        self.begin_extras()
 
     def clone(self) -> Self:
         other = super().clone()
         other.model_options = copied_options(self.model_options)
         other.object_patches = dict(self.object_patches)
+        self.clone_extras(other)
         return other
 
     @property
     def model_sampling(self) -> Prediction:
         """How the network is used, as this user wants it."""
-        sampling: Prediction = self.get_model_object("model_sampling")
-        return sampling
+        return adapted(self.get_model_object("model_sampling"))
 
     @property
     def latent_format(self) -> LatentFormat:
@@ -201,6 +220,9 @@ class Model(Patcher):
         """Adds a function to those called at a place of the network (`attn1_patch`, `output_block_patch`, ...)."""
         patches = self.model_options["transformer_options"].setdefault("patches", {})
         patches[name] = [*patches.get(name, []), patch]
+
+    def set_model_emb_patch(self, patch: object) -> None:
+        self.set_model_patch(patch, "emb_patch")
 
     def set_model_patch_replace(
         self, patch: object, name: str, block_name: str, number: int, transformer_index: int | None = None

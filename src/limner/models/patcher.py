@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from limner.models.keys import KeyMap
+from limner.models.known_patcher import KnownPatcher
 from limner.models.patches import WeightPatch
 from limner.models.placement import placement
 
 
-class Patcher:
+class Patcher(KnownPatcher):
     """A module and the weight patches that one user of it wants. A clone shares the module, not the patches.
 
     The names are those that node packs know. patches: by original key (`KeyMap`). patches_uuid: equal for equal

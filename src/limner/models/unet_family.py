@@ -15,7 +15,7 @@ from limner.diffusion.conds import Cond, CrossAttention, NoiseShape, Regular
 from limner.diffusion.denoiser import Prediction
 from limner.diffusion.latents import LatentFormat
 from limner.errors import UnfitInput
-from limner.models import unet
+from limner.models import unet, wrappers
 from limner.models.build import empty, fill
 from limner.models.checkpoint import Header
 from limner.models.device import Devices
@@ -105,16 +105,27 @@ class UNetFamily(Family):
         transformer_options: Options,
         **conds: Any,
     ) -> Tensor:
-        y = conds.get("y")
-        return unet.run(
-            model.diffusion_model,
-            x,
-            timestep,
-            context,
-            y=None if y is None else y.to(x.dtype),
-            control=control,
-            transformer_options=transformer_options,
+        network = model.diffusion_model
+
+        def run(
+            x: Tensor,
+            timesteps: Tensor,
+            context: Tensor,
+            y: Tensor | None = None,
+            control: Mapping[str, list[Tensor | None]] | None = None,
+            transformer_options: Options | None = None,
+            **_: Any,
+        ) -> Tensor:
+            return unet.run(
+                network, x, timesteps, context, y=y, control=control, transformer_options=transformer_options
+            )
+
+        asked = wrappers.around(wrappers.DIFFUSION_MODEL, run, network, transformer_options)
+        y = conds.pop("y", None)
+        answer: Tensor = asked(
+            x, timestep, context, None if y is None else y.to(x.dtype), control, transformer_options, **conds
         )
+        return answer
 
     def extra_conds(self, model: BaseModel, facts: Facts) -> dict[str, Cond]:
         context = facts["cross_attn"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limner.diffusion.latents import AXES, LatentFormat
 from limner.errors import UnfitInput
 from limner.models.keys import KeyMap
+from limner.models.known_vae import KnownVae
 from limner.models.patcher import Patcher
 from limner.models.residency import use, within_memory
 from limner.models.tiles import OnTile, nothing, tiled
@@ -35,7 +36,7 @@ class Codec(ABC):
         """Pictures of latents."""
 
 
-class Vae:
+class Vae(KnownVae):
     """What a VAE socket carries.
 
     latents: the space; its channels, dimensions and stride are those of this VAE. channels: of what is encoded (3

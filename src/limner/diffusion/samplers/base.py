@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from limner.diffusion.denoiser import Denoiser, Guided
+from limner.diffusion.kdiffusion import KnownSampler
 from limner.diffusion.noise import Between, Draw
 from limner.diffusion.path import EXPLODING, Path
 
@@ -27,7 +28,7 @@ def ignore(step: int, clean: Tensor) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampler:
+class Sampler(KnownSampler):
     """A sampler and what a caller must know of it.
 
     order: how its error falls with the number of steps. skip_next_to_last: it wants a schedule without the last level

@@ -20,7 +20,7 @@ HARDLY_ANY = 1e-37
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Part:
+class Question:
     """One conditioning's question: its part of x, what the network is given, and how much its answer counts."""
 
     side: int
@@ -32,7 +32,7 @@ class _Part:
     gligen: Any
     uuid: Any
 
-    def joins(self, other: _Part) -> bool:
+    def joins(self, other: Question) -> bool:
         """Whether one call can serve both."""
         return (
             self.x.shape == other.x.shape
@@ -71,7 +71,7 @@ def _answers(
     sums = [torch.zeros_like(x) for _ in sides]
     weights = [torch.full_like(x[:, :1], HARDLY_ANY) for _ in sides]
     waiting = [
-        part for side, conds in enumerate(sides) for cond in conds or () if (part := _part(cond, side, x, sigma))
+        part for side, conds in enumerate(sides) for cond in conds or () if (part := question(cond, side, x, sigma))
     ]
     while waiting:
         batch = _batch(base, waiting)
@@ -83,7 +83,7 @@ def _answers(
     return [total.div_(each) for total, each in zip(sums, weights, strict=True)]
 
 
-def _part(cond: Mapping[str, Any], side: int, x: Tensor, sigma: Tensor) -> _Part | None:
+def question(cond: Mapping[str, Any], side: int, x: Tensor, sigma: Tensor) -> Question | None:
     """What is to be asked under a conditioning; None where it does not count at this level."""
     level = float(sigma[0])
     start, end = cond.get("timestep_start"), cond.get("timestep_end")
@@ -91,7 +91,7 @@ def _part(cond: Mapping[str, Any], side: int, x: Tensor, sigma: Tensor) -> _Part
         return None
     area: Area | None = cond.get("area")
     seen = part_of(x, area)
-    return _Part(
+    return Question(
         side=side,
         x=seen,
         weight=weight(cond, seen, x),
@@ -103,7 +103,7 @@ def _part(cond: Mapping[str, Any], side: int, x: Tensor, sigma: Tensor) -> _Part
     )
 
 
-def _batch(base: BaseModel, waiting: Sequence[_Part]) -> list[_Part]:
+def _batch(base: BaseModel, waiting: Sequence[Question]) -> list[Question]:
     """The first part and those that can be asked with it, the last first, as node packs know it; fewer if need be."""
     first = waiting[0]
     together = [part for part in waiting if part is first or first.joins(part)]
@@ -113,7 +113,7 @@ def _batch(base: BaseModel, waiting: Sequence[_Part]) -> list[_Part]:
     return together
 
 
-def _ask(base: BaseModel, batch: Sequence[_Part], sigma: Tensor, options: Options) -> Sequence[Tensor]:
+def _ask(base: BaseModel, batch: Sequence[Question], sigma: Tensor, options: Options) -> Sequence[Tensor]:
     first = batch[0]
     x = torch.cat([part.x for part in batch])
     levels = torch.cat([sigma] * len(batch))

@@ -1,4 +1,4 @@
-"""Samplers, schedules and guiders as packs call them. Everything here is looked up when it is called: packs replace it."""
+"""Samplers, schedules and guiders as packs call them. All is looked up when it is called, since packs replace it."""
 
 from __future__ import annotations
 
