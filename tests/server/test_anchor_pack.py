@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.test_events import kinds, recorded, watch
 from tests.support.recordings import comparable, recording
 from tests.support.replay import clean, of_run, recorded_runs, replay
 from tests.support.tree import Tree, eventually, serving
@@ -58,6 +59,18 @@ async def test_a_run_with_the_pack_tells_what_comfyui_tells(packed: Tree, name: 
         if exchange["request"]["path"].startswith("/history/"):
             for prompt_id, entry in exchange["response"]["json"].items():
                 assert told_of(entries[prompt_id]) == told_of(entry)
+
+
+async def test_an_interrupted_run_with_the_pack_tells_what_comfyui_tells(packed: Tree) -> None:
+    _, expected = recorded("21_interrupt")
+    body = recording("21")["exchanges"][0]["request"]["json"]
+    seen = await watch(packed, body, interrupt_at=2)
+    ends = ["executing", "STEPS", "execution_interrupted", "status", "executing"]
+    assert kinds(seen)[-5:] == kinds(expected)[-5:] == ends
+    mine, theirs = (
+        next(f["data"] for f in frames if f["type"] == "execution_interrupted") for frames in (seen, expected)
+    )
+    assert {**mine, "timestamp": 0} == {**theirs, "timestamp": 0}
 
 
 def test_a_packs_scripts_are_listed_and_served(packed: Tree) -> None:
