@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.models.keys import KeyMap, Place
 from limner.models.patches import WeightPatch, patched
+from limner.models.streaming import Streamed, beyond
 from limner.models.weights import release
 
 
@@ -40,6 +41,8 @@ class Placement:
         self._target: tuple[torch.device, torch.dtype | None] | None = None
         self._patches: object = None
         self._patched: set[str] = set()
+        self._streamed: Streamed | None = None
+        self._held: dict[str, Tensor] = {}  # patched weights that are streamed
 
     @property
     def _module(self) -> nn.Module:
@@ -63,15 +66,22 @@ class Placement:
         """Whether the module is on this user's device under this user's patches."""
         return self._target == (user.load_device, user.dtype) and self._patches == _wanted(user)
 
-    def place(self, user: User) -> None:
-        """Brings the module to the user's device in its precision, with the user's patches. May raise out of memory."""
+    def place(self, user: User, room: int | None = None) -> None:
+        """Brings the module to the user's device in its precision, with the user's patches. May raise out of memory.
+
+        room: bytes that it may take there; what finds no place in them comes for each call anew (see `Streamed`).
+        """
         with torch.inference_mode(False), torch.no_grad():
             if self._target != (user.load_device, user.dtype):
-                self._send(self.home, user)
+                self.go_home()
+                self._stream(user, room)
+                away = self._away()
+                self._send((name for name in self.home if name not in away), user)
                 self._target = (user.load_device, user.dtype)
             else:
-                self._send(sorted(self._patched), user)
+                self._send(sorted(self._patched - self._away()), user)
             self._patched = set()
+            self._held = {}
             self._patches = None
             self._patch(user)
             self._patches = _wanted(user)
@@ -81,6 +91,9 @@ class Placement:
         for name, tensor in self.home.items():
             _put(self._module, name, tensor)
         self.taken, self._target, self._patches, self._patched = 0, None, None, set()
+        if self._streamed is not None:
+            self._streamed.end()
+        self._streamed, self._held = None, {}
 
     def weight(self, user: User, key: str) -> Tensor:
         """The weight of an original key as it is at home, without patches; a view where possible. KeyError."""
@@ -94,6 +107,25 @@ class Placement:
             if id(tensor) not in done:
                 done[id(tensor)] = self._moved(tensor, user)
             self._replace(name, done[id(tensor)])
+
+    def _stream(self, user: User, room: int | None) -> None:
+        """Has the weights streamed for which there is no room."""
+        sizes = {
+            name: tensor.numel() * _dtype(tensor, user).itemsize
+            for name, tensor in self.home.items()
+            if isinstance(tensor, nn.Parameter) and not _fits(tensor, user)
+        }
+        names = [] if room is None else beyond(sizes, room)
+        if names:
+            self._streamed = Streamed(self._module, names, lambda name: self._fetched(name, user), self.home)
+
+    def _fetched(self, name: str, user: User) -> Tensor:
+        held = self._held.get(name)
+        return self._moved(self.home[name], user) if held is None else held.to(user.load_device)
+
+    def _away(self) -> frozenset[str]:
+        """The names of the weights that are streamed."""
+        return frozenset() if self._streamed is None else self._streamed.names
 
     def _moved(self, tensor: Tensor, user: User) -> Tensor:
         if _fits(tensor, user):
@@ -116,13 +148,17 @@ class Placement:
         dtype = _dtype(home, user)
         rows = (place.rows[1] - place.rows[0]) if place.rows else (len(home) if home.ndim else 1)
         part = weight[:rows] if home.ndim and weight.ndim else weight
+        away = place.parameter in self._away()
         if place.rows is None:
-            self._replace(place.parameter, part.reshape(home.shape).to(dtype))
+            now = part.reshape(home.shape).to(dtype)
         else:
-            now = _get(self._module, place.parameter)
+            now = self._fetched(place.parameter, user) if away else _get(self._module, place.parameter)
             if place.parameter not in self._patched:
                 now = now.detach().clone()
             now[place.rows[0] : place.rows[1]] = part.to(now)
+        if away:
+            self._held[place.parameter] = now.to(home.device)
+        else:
             self._replace(place.parameter, now)
         self._patched.add(place.parameter)
         return rows

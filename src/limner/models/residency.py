@@ -69,8 +69,9 @@ _busy: dict[nn.Module, list[Patcher]] = {}
 def use(*users: Patcher) -> Iterator[None]:
     """While the block runs, these are on their device, in their precision, with their patches applied.
 
-    They stay there until others need the room: the least recently used go first. Weights are shared by all users of a
-    module: of two with other patches the second takes the module over, to the end of its block. For one thread. Raises
+    They stay there until others need the room: the least recently used go first. Weights of a network that is larger
+    than the budget come to the device layer by layer, for each call anew. Weights are shared by all users of a module:
+    of two with other patches the second takes the module over, to the end of its block. For one thread. Raises
     OutOfMemory where there is no room even after all others have gone.
     """
     latest = {user.module: user for user in users}
@@ -148,8 +149,13 @@ def _place(placed: Placement, user: Patcher) -> None:
     over = 0 if budget is None else taken(user.load_device) + wanted - budget
     if wanted and over > 0:
         free(over, user.load_device)
+    room = None if budget is None else max(0, budget - taken(user.load_device))
     try:
-        within_memory(lambda: placed.place(user), what=f"placing weights of {wanted / 2**20:.0f} MiB")
+        within_memory(
+            lambda: placed.place(user, room),
+            lambda: placed.place(user, wanted // 2),
+            what=f"placing weights of {wanted / 2**20:.0f} MiB",
+        )
     except BaseException:
         placed.go_home()
         raise

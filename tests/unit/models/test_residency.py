@@ -125,7 +125,10 @@ def test_what_is_in_use_does_not_make_room(tmp_path: Path) -> None:
     first, second = halves(tmp_path / "a.safetensors"), halves(tmp_path / "b.safetensors")
     BUDGET.ram = MIB
     with use(first), use(second):
-        assert first.module.weight.dtype == second.module.weight.dtype == torch.float32
+        assert first.module.weight.dtype == torch.float32
+        assert placement(first.module).device is not None
+        x = torch.randn(1, 256)
+        assert torch.allclose(second.module(x), x @ second.weight("w.weight").float().T, atol=1e-5)
 
 
 def test_weights_in_the_precision_of_the_file_take_nothing(tmp_path: Path) -> None:
@@ -142,6 +145,34 @@ def test_a_forgotten_model_is_gone(tmp_path: Path) -> None:
     del user
     gc.collect()
     assert module() is None
+    assert taken(CPU) == 0
+
+
+def test_a_network_larger_than_the_budget_gets_its_weights_layer_by_layer(models: ModelLibrary) -> None:
+    model, _, _ = models.checkpoint("a.safetensors")
+    key = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+    changed = model.clone()
+    changed.add_weight_patches({key: Difference(difference=torch.full((1,), 0.5))})
+    x, context = torch.randn(1, 4, 8, 8), torch.randn(1, 77, 64)
+
+    def answers() -> list[Tensor]:
+        found = []
+        for user in (model, changed, model):
+            with torch.inference_mode(), use(user):
+                found.append(user.model.apply_model(x, torch.tensor([5.0]), c_crossattn=context))
+        return found
+
+    whole, needed = answers(), taken(CPU)
+    free()
+    BUDGET.ram = needed // 3
+    parts = answers()
+    assert 0 < taken(CPU) <= needed // 3
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+    assert not torch.equal(parts[0], parts[1])
+    last = model.model.diffusion_model.conv_out
+    assert last.weight.dtype == torch.float16, "between its calls a layer's weights are at home"
+    free()
+    assert not last._forward_pre_hooks
     assert taken(CPU) == 0
 
 
@@ -220,7 +251,7 @@ def test_placing_that_has_too_little_memory_leaves_the_model_at_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = halves(tmp_path / "a.safetensors")
-    monkeypatch.setattr("limner.models.placement.Placement._moved", exhausted)
+    monkeypatch.setattr("limner.models.placement.Placement.place", exhausted)
     with pytest.raises(OutOfMemory, match="placing weights of 1 MiB"), use(user):
         pass
     monkeypatch.undo()
