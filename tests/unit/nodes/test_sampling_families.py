@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> ModelLibrary:
 def loaded(models: ModelLibrary, name: str) -> tuple[Any, Any, Any, Any]:
     """Model, positive, negative, VAE."""
     model, clip, vae = models.checkpoint(f"{name}.safetensors")
-    positive, negative = ([(context, {"pooled_output": pooled})] for context, pooled in map(clip.encode, ("cat", "")))
+    positive, negative = ([(context, {"pooled_output": pooled})] for context, pooled in map(clip.read, ("cat", "")))
     return model, positive, negative, vae
 
 
