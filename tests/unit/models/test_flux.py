@@ -7,6 +7,8 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from limner.diffusion.levels import exponential_shift
@@ -29,6 +31,7 @@ from tests.support.tiny import checkpoints
 from tests.support.tiny.flux import DEV, FluxSize, config, keys, network, save_flux, save_flux_checkpoint
 from tests.support.tiny.lora import low_rank, save_lora
 from tests.unit.models.flows import CPU, diffusion_model, header_only
+from tests.unit.nodes.calling import value
 
 SIZES = {
     "dev": DEV,
@@ -178,6 +181,38 @@ def test_reference_pictures_stand_behind_the_latent_as_in_kontext(tmp_path: Path
         ).sample[:, : packed[0].shape[1]]
     got = answer(model, given, guidance=torch.tensor([2.5, 2.5]), ref_latents=[reference])
     assert torch.allclose(got, x - sigma.view(2, 1, 1, 1) * unpacked(flow, 8, 12), atol=1e-5)
+
+
+def test_a_walk_is_that_of_diffusers_pipeline(tmp_path: Path) -> None:
+    made = torch.Generator().manual_seed(5)
+    noise = torch.randn(1, 16, 8, 12, generator=made)
+    context, pooled = torch.randn(1, 9, DEV.context, generator=made), torch.randn(1, DEV.vector, generator=made)
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=None,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        transformer=network(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    rows = pipeline(
+        prompt_embeds=context,
+        pooled_prompt_embeds=pooled,
+        latents=into_tokens(noise),
+        guidance_scale=2.5,
+        height=64,
+        width=96,
+        num_inference_steps=4,
+        output_type="latent",
+    ).images
+    model = loaded(tmp_path)
+    text = value("FluxGuidance", conditioning=[[context, {"pooled_output": pooled}]], guidance=2.5)
+    sampler = value("KSamplerSelect", sampler_name="euler")
+    guider = value("BasicGuider", model=model, conditioning=text)
+    ours = guider.sample(noise, torch.zeros_like(noise), sampler, pipeline.scheduler.sigmas, seed=0)
+    assert torch.allclose(model.latent_format.into_network(ours), unpacked(rows, 8, 12), atol=1e-4)
 
 
 def test_several_references_are_told_apart_by_place() -> None:

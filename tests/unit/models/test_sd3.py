@@ -6,6 +6,8 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from limner.diffusion.levels import straight
@@ -68,6 +70,43 @@ def theirs(made: Any, given: dict[str, Tensor], **told: Any) -> Tensor:
 def test_a_network_of_any_size_gives_what_diffusers_gives(size: Sd3Size, tmp_path: Path) -> None:
     given = inputs()
     assert torch.allclose(answer(loaded(tmp_path, size), given), theirs(network(size), given), atol=1e-5)
+
+
+def test_a_walk_is_that_of_diffusers_pipeline(tmp_path: Path) -> None:
+    made = torch.Generator().manual_seed(5)
+    noise = torch.randn(1, 16, 8, 8, generator=made)
+    texts = [torch.randn(1, 9, SD3.context, generator=made) for _ in range(2)]
+    vectors = [torch.randn(1, SD3.vector, generator=made) for _ in range(2)]
+    pipeline = StableDiffusion3Pipeline(
+        transformer=network(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=None,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    latents = pipeline(
+        prompt_embeds=texts[0],
+        negative_prompt_embeds=texts[1],
+        pooled_prompt_embeds=vectors[0],
+        negative_pooled_prompt_embeds=vectors[1],
+        latents=noise,
+        guidance_scale=4.0,
+        height=64,
+        width=64,
+        num_inference_steps=4,
+        output_type="latent",
+    ).images
+    model = loaded(tmp_path)
+    told = [[[text, {"pooled_output": vector}]] for text, vector in zip(texts, vectors, strict=True)]
+    guider = value("CFGGuider", model=model, positive=told[0], negative=told[1], cfg=4.0)
+    sampler = value("KSamplerSelect", sampler_name="euler")
+    ours = guider.sample(noise, torch.zeros_like(noise), sampler, pipeline.scheduler.sigmas, seed=0)
+    assert torch.allclose(model.latent_format.into_network(ours), latents, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)

@@ -157,6 +157,7 @@ def test_layers_and_attention_can_be_replaced_and_sliced(tmp_path: Path) -> None
 LORAS = {
     "lora_unet_layers_0_attention_qkv": ("kohya", "layers.0.attention.qkv", None, (288, 96)),
     "diffusion_model.layers.1.feed_forward.w2": ("diffusers", "layers.1.feed_forward.w2", None, (96, 256)),
+    "diffusion_model.layers.0.attention.to_v": ("diffusers", "layers.0.attention.qkv", (192, 288), (96, 96)),
     "transformer.layers.1.attention.to_k": ("diffusers", "layers.1.attention.qkv", (96, 192), (96, 96)),
     "transformer.context_refiner.0.attention.to_out.0": (
         *("diffusers", "context_refiner.0.attention.out", None, (96, 96)),

@@ -29,7 +29,7 @@ def denoiser_names(module: nn.Module, keys: KeyMap) -> dict[str, Target]:
         original = base.removeprefix(DENOISER)
         if own is not None:
             for alias in (own, own.replace("class_embedding.", "add_embedding.")):
-                for style in ("", "unet.", "transformer."):
+                for style in ("", "unet.", "transformer.", DENOISER):
                     names.setdefault(f"{style}{alias}", target)
                 for style in ("lora_unet_", "lora_transformer_", "lycoris_"):
                     names.setdefault(f"{style}{_joined(alias)}", target)
