@@ -85,6 +85,26 @@ def test_a_packs_scripts_are_listed_and_served(packed: Tree) -> None:
     assert packed.http.get("/extensions/anchor_pack/__init__.py").status_code == 404
 
 
+def test_files_that_a_pack_writes_are_the_job_s_and_never_take_anothers_name(packed: Tree) -> None:
+    seen: list[tuple[str, bytes]] = []
+    for color in (0x100000, 0x200000):
+        image = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 4, "batch_size": 1, "color": color}}
+        own = {"class_type": "CpOwnFile", "inputs": {"images": ["1", 0], "text": str(color)}}
+        shown = {"class_type": "CpPreview", "inputs": {"images": ["1", 0]}}
+        prompt_id = packed.post({"1": image, "2": own, "3": shown})
+        outputs = packed.wait_history([prompt_id])[prompt_id]["outputs"]
+        for file in outputs["2"]["images"] + outputs["3"]["images"]:
+            answer = packed.http.get("/view", params=file)
+            assert answer.status_code == 200
+            seen.append((f"{file['type']}/{file['subfolder']}/{file['filename']}", answer.content))
+    assert len({name for name, _ in seen}) == len({content for _, content in seen}) == 4 + 2
+    assert [name for name, _ in seen if name.startswith("output/own/8_")] == [
+        "output/own/8_00001_.png",
+        "output/own/8_00002_.png",
+    ]
+    assert (packed.data_dir / "output" / "own" / "8_00002_.png").read_bytes() in {content for _, content in seen}
+
+
 def faults(answer: dict[str, Any]) -> Any:
     """A refusal, whose faults of one node come in no fixed order."""
     lines = sorted(answer["error"]["details"].splitlines())

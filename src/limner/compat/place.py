@@ -31,7 +31,6 @@ class Place:
     models: ModelFolders
     kinds: Mapping[str, NodeType] = field(default_factory=dict)
     services: Mapping[type, Any] = field(default_factory=dict)
-    allow_pickle: bool = False
     client: str | None = None
     ctx: RunContext | None = None
     stop: Callable[[], None] | None = None

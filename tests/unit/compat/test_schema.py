@@ -98,3 +98,19 @@ def test_its_own_check_is_asked(packs: Packs) -> None:
     result = packs.run({"0": IMAGE, "1": node("SpBlend", **blend(share=0.25)), "2": node("ApShow", v=["1", 0])})
     assert isinstance(result.end, RunFailed)
     assert "a quarter is not allowed" in result.end.exception_message
+
+
+def test_videos_of_the_interface_are_limners_own(packs: Packs) -> None:
+    from fractions import Fraction
+
+    import pytest
+    import torch
+    from comfy_api.latest import Input, InputImpl, Types
+
+    parts = Types.VideoComponents(images=torch.zeros(3, 4, 8, 3), frame_rate=Fraction(2))
+    video = InputImpl.VideoFromComponents(parts)
+    assert isinstance(video, Input.Video)
+    assert (video.get_dimensions(), video.get_duration()) == ((8, 4), 1.5)
+    assert "mp4" in Types.VideoContainer.as_input()
+    with pytest.raises(AttributeError, match=r"comfy_api\.latest\.Types has no VideoOfTomorrow"):
+        _ = Types.VideoOfTomorrow

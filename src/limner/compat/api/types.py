@@ -16,6 +16,7 @@ from limner.compat.api.inputs import (
     plain,
     told,
 )
+from limner.nodes.media.svg import SVG
 
 
 class Boolean:
@@ -304,3 +305,4 @@ TYPES: dict[str, Any] = {
     "MultiType": complete(MultiType, "*"),
     "String": complete(String, "STRING"),
 }
+TYPES["SVG"].Type = SVG

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limner.compat.place import here
 from limner.compat.previews import encoded
 from limner.errors import ModelFileError
+from limner.models import pickled
 from limner.nodes.scaling import scale_planes
 
 SAFE = frozenset({".safetensors", ".sft"})
@@ -75,7 +76,7 @@ def load_torch_file(
                 metadata = file.metadata() if return_metadata else None
         except (safetensors.SafetensorError, OSError) as error:
             raise ModelFileError(f"{path} cannot be read: {error}") from error
-    elif not here().allow_pickle:
+    elif not pickled.allowed():
         raise ModelFileError(
             f"{path.name} is a pickled file, which is not read: such files can run code. Convert it to safetensors, or "
             "start the worker with --allow-pickle"
