@@ -96,7 +96,7 @@ def _families() -> Iterator[str]:
     yield "|---|---|---|"
     for family in sorted(known(), key=lambda each: each.title):
         latents = family.latents
-        yield f"| {family.title} | {latents.channels} channels, 1/{latents.stride} | {_first_line(type(family))} |"
+        yield f"| {family.title} | {latents.channels} channels, 1/{latents.stride} | {_first_paragraph(type(family))} |"
 
 
 def _nodes() -> Iterator[str]:
@@ -136,6 +136,10 @@ def _told(sampler: Sampler) -> str:
         walk = walk.func
     with_settings = "".join(f" ({name}={value})" for name, value in settings.items())
     return _first_line(walk) + with_settings
+
+
+def _first_paragraph(documented: object) -> str:
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
 
 
 def _first_line(documented: object) -> str:
