@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from limner.compat import modules
+from limner.compat.named import NAMED
 from limner.compat.place import Place, settle
 
 HOME = modules.__name__
@@ -54,7 +55,7 @@ def lacking(name: str) -> Callable[[str], Any]:
     """The `__getattr__` of a stand-in: imports a module below it, else says what Limner has not."""
 
     def missing(member: str) -> Any:
-        if not member.startswith("__") and find_spec(f"{HOME}.{name}") and _has(f"{name}.{member}"):
+        if not member.startswith("__") and (_has(f"{name}.{member}") or f"{name}.{member}" in NAMED):
             return importlib.import_module(f"{name}.{member}")
         raise AttributeError(f"Limner's stand-in for {name} has no {member}", name=member)
 
@@ -76,7 +77,7 @@ class _Finder(MetaPathFinder):
         if _has(fullname):
             return ModuleSpec(fullname, _Alias())
         if made := _made(fullname):
-            return ModuleSpec(fullname, made)
+            return ModuleSpec(fullname, made, is_package=any(name.startswith(f"{fullname}.") for name in NAMED))
         raise Lacking(f"No module named {fullname!r}: ComfyUI has it, Limner has not", name=fullname)
 
 
@@ -96,7 +97,7 @@ class _Alias(Loader):
 
 
 class _Made(Loader):
-    """A module that consists of node classes alone."""
+    """A module that consists of node classes alone, or of names that Limner has nothing for."""
 
     def __init__(self, members: dict[str, Any]) -> None:
         self._members = members
@@ -107,12 +108,16 @@ class _Made(Loader):
 
 
 def _made(fullname: str) -> _Made | None:
-    if not fullname.startswith("comfy_extras."):
-        return None
-    from limner.compat.core_classes import classes_of
+    members: dict[str, Any] = {}
+    if fullname in NAMED:
+        from limner.compat.unoffered import unoffered
 
-    members = classes_of(fullname)
-    return _Made(members) if members else None
+        members |= unoffered(fullname, NAMED[fullname])
+    if fullname.startswith("comfy_extras."):
+        from limner.compat.core_classes import classes_of
+
+        members |= classes_of(fullname)
+    return _Made(members) if members or fullname in NAMED else None
 
 
 def _has(fullname: str) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from limner.models.patcher import Patcher
 
 VALUES_PER_PIXEL = 2200
 """How many values the network holds at once for a pixel, roughly."""
@@ -16,7 +19,7 @@ class KnownVae:
     """What packs ask of a VAE."""
 
     latents: Any
-    patcher: Any
+    patcher: Patcher
     channels: int
 
     @property
@@ -55,8 +58,7 @@ class KnownVae:
 
     @property
     def vae_dtype(self) -> torch.dtype | None:
-        dtype: torch.dtype | None = self.patcher.dtype
-        return dtype
+        return self.patcher.dtype
 
     @property
     def working_dtypes(self) -> list[torch.dtype]:
@@ -98,5 +100,4 @@ class KnownVae:
 
     def get_sd(self) -> dict[str, Tensor]:
         """The weights by their keys, as they were loaded."""
-        state: dict[str, Tensor] = self.patcher.model_state_dict()
-        return state
+        return self.patcher.model_state_dict()

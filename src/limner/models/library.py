@@ -84,6 +84,12 @@ class ModelLibrary:
         """A checkpoint's three parts; a part that it lacks raises ModelFileError once it is used."""
         return self.kept("checkpoints", name, self._checkpoint)
 
+    def checkpoint_at(self, path: Path) -> tuple[Model, Clip, Vae]:
+        """The same of a file that is told by its path, shared with those that are told by name."""
+        version = FileVersion.of(path)
+        key = ("checkpoints", version, None)
+        return self._keep(key, path.name, version.size_bytes, lambda: self._checkpoint(path))
+
     def diffusion_model(self, name: str, weight_dtype: str = "default") -> Model:
         """A denoiser in a file of its own. weight_dtype: `default`, or an 8-bit type that weights are rounded to."""
         from limner.models.rounding import rounded

@@ -12,6 +12,7 @@ from torch import Tensor
 from limner.compat.modules.comfy.cli_args import LatentPreviewMethod as LatentPreviewMethod
 from limner.compat.modules.comfy.cli_args import args
 from limner.compat.modules.comfy.utils import ProgressBar
+from limner.compat.unoffered import no_class
 
 MAX_PREVIEW_RESOLUTION = args.preview_size
 
@@ -47,6 +48,19 @@ class Latent2RGBPreviewer(LatentPreviewer):
         factors = self.latent_rgb_factors.to(first)
         bias = None if self.latent_rgb_factors_bias is None else self.latent_rgb_factors_bias.to(first)
         return preview_to_image(torch.nn.functional.linear(first.movedim(0, -1), factors, bias=bias))
+
+
+class TAESDPreviewerImpl(LatentPreviewer):
+    """Pictures by a small VAE of a pack's own, which has `decode`."""
+
+    def __init__(self, taesd: Any) -> None:
+        self.taesd = taesd
+
+    def decode_latent_to_preview(self, x0: Tensor) -> Pictures.Image:
+        return preview_to_image(self.taesd.decode(x0[:1])[0].movedim(0, 2))
+
+
+TAESD = no_class("latent_preview", "TAESD")
 
 
 def get_previewer(device: Any, latent_format: Any) -> LatentPreviewer | None:

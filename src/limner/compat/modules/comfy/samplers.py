@@ -186,9 +186,7 @@ def process_conds(
     """Conditionings by side made ready for a walk: areas in places, masks fitted, a family's inputs."""
     latent = torch.zeros_like(noise) if latent_image is None else latent_image
     mask = None if denoise_mask is None else denoise_mask.to(device)
-    return prepared(
-        model, conds, noise=noise.to(device), latent_image=latent.to(device), denoise_mask=mask, seed=seed
-    )
+    return prepared(model, conds, noise=noise.to(device), latent_image=latent.to(device), denoise_mask=mask, seed=seed)
 
 
 class CondObj(NamedTuple):

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from limner.compat.place import here
 from limner.compat.previews import encoded
+from limner.compat.unet_names import TRANSFORMER_BLOCKS as TRANSFORMER_BLOCKS
+from limner.compat.unet_names import UNET_MAP_ATTENTIONS as UNET_MAP_ATTENTIONS
+from limner.compat.unet_names import UNET_MAP_BASIC as UNET_MAP_BASIC
+from limner.compat.unet_names import UNET_MAP_RESNET as UNET_MAP_RESNET
 from limner.errors import ModelFileError
 from limner.models import pickled
 from limner.nodes.scaling import scale_planes

@@ -1,0 +1,1 @@
+"""Parts of networks, as far as packs build with them."""
