@@ -17,9 +17,9 @@ NEVER_RECORDED = ("description", "output_tooltips")
 
 
 MODULES = {
-    "nodes", "custom_sampler", "mask", "images", "latent", "string", "model_merging", "model_advanced", "post_processing",
-    "compositing", "morphology", "video", "audio", "primitive", "flux", "sd3", "upscale_model", "controlnet", "clip_sdxl",
-    "freelunch", "rebatch", "cond",
+    "nodes", "custom_sampler", "mask", "images", "latent", "string", "model_merging", "model_advanced", "compositing",
+    "post_processing", "morphology", "video", "audio", "primitive", "flux", "sd3", "upscale_model", "controlnet",
+    "clip_sdxl", "freelunch", "rebatch", "cond",
 }  # fmt: skip
 """Every class of these recorded modules is here; the others are listed in docs/compatibility.md."""
 
