@@ -23,6 +23,7 @@ from limner.models.flow.tables import PREFIX
 from limner.models.flow.tokens import into_tokens
 from limner.models.library import ModelLibrary
 from limner.models.lora.apply import add_lora
+from limner.models.lora.names import encoder_names
 from limner.models.lora.read import read_lora
 from limner.models.model import Model
 from limner.models.patches import Difference
@@ -146,6 +147,9 @@ def test_a_checkpoint_has_all_three_parts(tmp_path: Path) -> None:
     assert model.model.adm_channels == pooled.shape[-1]
     assert vae.latents.channels == model.latent_format.channels == 16
     assert (vae.latents.scale, vae.latents.shift) == (0.3611, 0.1159)
+    names, block = encoder_names(clip.module, clip.keys), "encoder.block.0.layer.0.SelfAttention.q"
+    for style in (f"lora_te3_{block.replace('.', '_')}", f"text_encoder_2.{block}"):
+        assert names[style].key == f"t5xxl.transformer.{block}"
 
 
 def test_weights_in_eight_bits_run_wherever_they_were_loaded(tmp_path: Path) -> None:

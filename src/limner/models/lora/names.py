@@ -14,6 +14,10 @@ ENCODER_STYLES = ("lora_te", "text_encoder", "clip_l.", "clip_g.", "clip_h.", "t
 """How names of text encoders' modules begin, in one style or another."""
 
 
+NUMBERS = {"clip_g": 2, "t5xxl": 3}
+"""What encoders are also called in LoRA files, wherever they stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A module's weight and bias by their original keys, without the end; `rows` of them, or None for all."""
@@ -44,7 +48,7 @@ def denoiser_names(module: nn.Module, keys: KeyMap) -> dict[str, Target]:
 def encoder_names(module: nn.Module, keys: KeyMap) -> dict[str, Target]:
     """Every name that a LoRA file may have for a module of one or several text encoders.
 
-    Files number the encoders; a second CLIP is also called 2 where it stands alone.
+    Files number the encoders; a second CLIP is also called 2 where it stands alone, and T5 3 behind one CLIP.
     """
     order = list(dict.fromkeys(key.partition(".")[0] for key in keys))
     names: dict[str, Target] = {}
@@ -53,7 +57,7 @@ def encoder_names(module: nn.Module, keys: KeyMap) -> dict[str, Target]:
             continue
         encoder, _, rest = base.partition(".")
         inner = rest.removeprefix("transformer.")
-        numbers = {order.index(encoder) + 1, *([2] if encoder == "clip_g" else [])}
+        numbers = {order.index(encoder) + 1, NUMBERS.get(encoder, order.index(encoder) + 1)}
         kohya = [f"lora_te{number}_" for number in sorted(numbers)] + (["lora_te_"] if encoder == order[0] else [])
         library = ["text_encoder." if number == 1 else f"text_encoder_{number}." for number in sorted(numbers)]
         for part in (inner, inner.removeprefix("text_model.")):
