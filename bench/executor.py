@@ -22,7 +22,9 @@ from limner.engine.executor import Executor
 from limner.engine.graph_builder import GraphBuilder
 from limner.engine.library import NodeLibrary
 from limner.graph.catalogue import Catalogue
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Int, Socket
 from limner.graph.validate import validate
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 NAME = "sd15.safetensors"
-REPEATS = 7
+REPEATS = {8: 15, 64: 5}
+"""Pairs of steps, by the latent's edge."""
 
 
 def make(path: Path) -> None:
@@ -67,9 +68,9 @@ def part_step(folder: Path, size: int) -> dict[str, float]:
 
         ours()
         bare()
-        pairs = [(_seconds(bare), _seconds(ours)) for _ in range(REPEATS)]
-    alone, with_limner = (sorted(column)[REPEATS // 2] for column in zip(*pairs, strict=True))
-    ratio = sorted(b / a for a, b in pairs)[REPEATS // 2]
+        pairs = [(_seconds(bare), _seconds(ours)) for _ in range(REPEATS[size])]
+    alone, with_limner = (sorted(column)[len(pairs) // 2] for column in zip(*pairs, strict=True))
+    ratio = sorted(b / a for a, b in pairs)[len(pairs) // 2]
     return {"bare_s": alone, "limner_s": with_limner, "ratio": ratio}
 
 
@@ -139,11 +140,22 @@ def part_first(folder: Path) -> dict[str, float]:
     return {"first_cpu_s": first, "warm_cpu_s": time.process_time() - first, "peak_mib": _peak()}
 
 
+def part_text(folder: Path) -> dict[str, float]:
+    """A prompt's encoding, in milliseconds, once the encoder has run; and the same prompt again, as in another job."""
+    from limner.models.device import settle_threads
+
+    settle_threads()
+    _, clip, _ = _library(folder).checkpoint(NAME)
+    clip.encode("warm")
+    first = _seconds(lambda: clip.encode("a cat in a hat"))
+    return {"first_ms": first * 1000, "again_ms": _seconds(lambda: clip.encode("a cat in a hat")) * 1000}
+
+
 def measure(folder: Path) -> dict[str, Any]:
     """All of it; the checkpoint is made in `folder`."""
     make(folder / "checkpoints" / NAME)
     size_mib = (folder / "checkpoints" / NAME).stat().st_size / 2**20
-    parts = {name: _in_a_process(folder, name) for name in ("load_baseline", "load", "first")}
+    parts = {name: _in_a_process(folder, name) for name in ("load_baseline", "load", "first", "text")}
     steps = {edge * 8: _in_a_process(folder, "step", edge) for edge in (8, 64)}
     load, base = parts["load"], parts["load_baseline"]
     return {
@@ -153,6 +165,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "baseline_memory_mib": base["peak_mib"],
         "step": steps,
         "picture_64px_4_steps": parts["first"],
+        "text": parts["text"],
     }
 
 
@@ -189,7 +202,13 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-PARTS = {"step": part_step, "load": part_load, "load_baseline": part_load_baseline, "first": part_first}
+PARTS = {
+    "step": part_step,
+    "load": part_load,
+    "load_baseline": part_load_baseline,
+    "first": part_first,
+    "text": part_text,
+}
 
 
 def main() -> None:
