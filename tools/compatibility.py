@@ -22,7 +22,7 @@ from tests.unit.diffusion.recorded import LEVELS, SAMPLED, SCHEDULED, passed, wa
 
 from limner.diffusion.samplers import SAMPLERS, Sampler
 from limner.diffusion.schedules import SCHEDULES
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.models.family import known
 from limner.nodes import library as nodes
 

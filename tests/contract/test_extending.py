@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"),
 
 NODE = """
 import torch
-from limner.graph.spec import kind_of
+from limner.graph.node import kind_of
 info = kind_of(warm).spec.object_info()
 assert info["input_order"]["required"] == ["image", "amount", "where"], info
 assert info["output"] == ["IMAGE"]

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from limner.engine.blocker import ExecutionBlocker
 from limner.engine.context import RunContext
 from limner.engine.graph_builder import GraphBuilder
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Flag, Float, Hidden, Int, Socket, Text
 
 Image = Annotated[Any, Socket("IMAGE")]

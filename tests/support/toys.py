@@ -12,7 +12,9 @@ from typing import Annotated, Any
 from limner.engine.context import RunContext, SavedFile
 from limner.engine.library import NodeLibrary
 from limner.graph.catalogue import Catalogue
-from limner.graph.spec import FunctionNode, NodeSpec, OutputSpec, Result, ValidatorSpec, node
+from limner.graph.kinds import FunctionNode, Result
+from limner.graph.node import node
+from limner.graph.spec import NodeSpec, OutputSpec, ValidatorSpec
 from limner.graph.types import Choices, Flag, Float, Hidden, Int, Socket, Text
 from tests.support import anchor_nodes
 from tests.support.recordings import DATA

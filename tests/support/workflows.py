@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from limner.graph.spec import InputSpec, kind_of
+from limner.graph.node import kind_of
+from limner.graph.spec import InputSpec
 from tests.support import anchor_nodes, toys
 
 _HOW_RUNS_GO = {kind_of(each).spec.name for each in anchor_nodes.NODES}

@@ -11,7 +11,8 @@ from limner.compat.results import names, result_of
 from limner.engine.context import RunContext
 from limner.errors import LimnerError
 from limner.graph.folders import Folders
-from limner.graph.spec import KINDS, InputSpec, NodeSpec, NodeType, OutputSpec, Result, ValidatorSpec
+from limner.graph.kinds import NodeType, Result
+from limner.graph.spec import KINDS, InputSpec, NodeSpec, OutputSpec, ValidatorSpec
 
 FILLED = frozenset({"PROMPT", "DYNPROMPT", "EXTRA_PNGINFO", "UNIQUE_ID", "AUTH_TOKEN_COMFY_ORG", "API_KEY_COMFY_ORG"})
 """Hidden inputs that the engine fills in. A pack's own ones get what the workflow gives them."""

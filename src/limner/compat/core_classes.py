@@ -13,7 +13,8 @@ from limner.compat.place import here
 from limner.compat.saving import PreviewImageBase, SaveImageBase
 from limner.engine.context import current
 from limner.errors import UnfitInput
-from limner.graph.spec import InputSpec, NodeSpec, NodeType, Result
+from limner.graph.kinds import NodeType, Result
+from limner.graph.spec import InputSpec, NodeSpec
 from limner.graph.types import ANY
 
 SAVING: dict[str, type] = {"SaveImage": SaveImageBase, "PreviewImage": PreviewImageBase}

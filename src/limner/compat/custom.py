@@ -17,7 +17,7 @@ from limner.compat.place import Place
 from limner.compat.web import gathered
 from limner.engine.context import RunContext
 from limner.graph.folders import Folders
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.models.files import ModelFolders
 
 log = logs.get("limner.packs")

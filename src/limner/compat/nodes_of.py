@@ -10,7 +10,7 @@ from limner.compat.classes import ClassNode, UnfitClass
 from limner.compat.pack import NoNodes, Pack, explain, finish
 from limner.compat.schema import SchemaNode, is_schema_class
 from limner.graph.folders import Folders
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 
 
 def read(module: ModuleType, pack: Pack, python_module: str, core: Collection[str], folders: Folders) -> None:

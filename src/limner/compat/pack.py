@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.compat.install import NAMES, told
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 
 PACKAGE = "custom_nodes"
 

@@ -12,7 +12,7 @@ from typing import Any
 from limner.engine import context
 from limner.engine.context import NoRun, RunContext
 from limner.errors import Misconfigured
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.models.files import ModelFolders
 
 RUN_FOLDERS = ("input", "output", "temp")

@@ -10,7 +10,7 @@ from limner.compat.inputs import as_json
 from limner.compat.place import here
 from limner.engine.context import RunContext
 from limner.graph.blocker import ExecutionBlocker
-from limner.graph.spec import Result
+from limner.graph.kinds import Result
 
 COLLECTED = ("output", "temp")
 

@@ -16,7 +16,8 @@ from limner.compat.results import result_of, shown, values_of
 from limner.engine.context import RunContext
 from limner.graph.blocker import ExecutionBlocker
 from limner.graph.folders import Folders
-from limner.graph.spec import InputSpec, NodeSpec, NodeType, OutputSpec, Result, undeclared
+from limner.graph.kinds import NodeType, Result
+from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, undeclared
 from limner.graph.types import COMBO, is_dynamic
 
 

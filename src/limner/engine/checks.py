@@ -14,8 +14,9 @@ from limner.engine.wiring import Wiring
 from limner.errors import Interrupted, WorkflowRefused
 from limner.graph import faults
 from limner.graph.faults import Fault
+from limner.graph.kinds import NodeType
 from limner.graph.plan import feeders_first
-from limner.graph.spec import InputSpec, NodeSpec, NodeType, undeclared
+from limner.graph.spec import InputSpec, NodeSpec, undeclared
 from limner.graph.types import ANY
 from limner.graph.workflow import Node
 

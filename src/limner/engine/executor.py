@@ -13,7 +13,7 @@ from limner.engine.kept import KeptObjects
 from limner.engine.run import Emit, Run
 from limner.engine.scene import Tools
 from limner.graph.keys import FileMark
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.graph.workflow import Workflow
 
 

@@ -10,7 +10,8 @@ from limner.engine.dynprompt import DynamicPrompt
 from limner.engine.events import NodeRef
 from limner.engine.mapping import Slots, joined
 from limner.errors import RunError
-from limner.graph.spec import OutputSpec, Result
+from limner.graph.kinds import Result
+from limner.graph.spec import OutputSpec
 from limner.graph.workflow import Link, Node, as_link
 
 

@@ -11,7 +11,7 @@ from limner.engine.context import calling
 from limner.engine.mapping import Items, calls
 from limner.engine.scene import Scene
 from limner.engine.side_by_side import POLL_SECONDS, Call, SideBySide, value_of
-from limner.graph.spec import NodeType, Result
+from limner.graph.kinds import NodeType, Result
 from limner.graph.workflow import Node
 
 OnBlocked = Callable[[Node, str], None]

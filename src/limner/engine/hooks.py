@@ -15,7 +15,7 @@ from limner.engine.side_by_side import SideBySide
 from limner.engine.values import Values
 from limner.engine.wiring import known_inputs
 from limner.errors import Interrupted
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.graph.workflow import Node
 
 

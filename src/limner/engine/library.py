@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from limner.graph.spec import NodeSpec, NodeType, kind_of
+from limner.graph.kinds import NodeType
+from limner.graph.node import kind_of
+from limner.graph.spec import NodeSpec
 
 
 class NodeLibrary(Mapping[str, NodeType]):

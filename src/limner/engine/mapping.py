@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from limner.graph.blocker import ExecutionBlocker
-from limner.graph.spec import OutputSpec, Result
+from limner.graph.kinds import Result
+from limner.graph.spec import OutputSpec
 
 Items = list[Any]
 Slots = tuple[Items, ...]

@@ -33,7 +33,7 @@ from limner.engine.scene import Scene, Tools, items_behind
 from limner.engine.side_by_side import SideBySide
 from limner.engine.values import Values
 from limner.errors import Interrupted, RunError
-from limner.graph.spec import Result
+from limner.graph.kinds import Result
 from limner.graph.workflow import Node, Workflow
 
 Emit = Callable[[Event], None]

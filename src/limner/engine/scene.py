@@ -17,7 +17,8 @@ from limner.engine.values import Values
 from limner.engine.wiring import Wiring, hidden_value
 from limner.errors import RunError
 from limner.graph.keys import FileMark, Fingerprint, content_keys
-from limner.graph.spec import NodeSpec, NodeType
+from limner.graph.kinds import NodeType
+from limner.graph.spec import NodeSpec
 from limner.graph.workflow import Link, Node, Workflow
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limner.engine.dynprompt import DynamicPrompt
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.graph.workflow import Link, Node, as_link, unwrapped
 
 

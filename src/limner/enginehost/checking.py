@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from limner.engine.accepted import Accepted
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 
 MOST_THREADS = 4
 """Checks that go on at a time: code that never returns keeps its thread."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from limner import graph, nodes
 from limner.engine.library import NodeLibrary
 from limner.graph.catalogue import Catalogue
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.models.files import ModelFolders
 
 SHIPPED = Path(graph.__file__).parent / "core_catalogue.json"

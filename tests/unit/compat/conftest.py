@@ -15,7 +15,7 @@ from limner.engine.events import Event, NodeRef, RunResult
 from limner.engine.executor import Executor
 from limner.enginehost.files import RunFiles
 from limner.graph.catalogue import Catalogue
-from limner.graph.spec import NodeType
+from limner.graph.kinds import NodeType
 from limner.graph.validate import validate
 from limner.models.files import ModelFolders
 from limner.models.library import ModelLibrary

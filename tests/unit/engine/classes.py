@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from limner.graph.spec import InputSpec, NodeSpec, NodeType, OutputSpec, Result, ValidatorSpec
+from limner.graph.kinds import NodeType, Result
+from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, ValidatorSpec
 
 
 class ClassNode(NodeType):

@@ -11,7 +11,9 @@ import pytest
 from limner.engine.context import RunContext, current
 from limner.engine.events import NodeFinished, NodeStarted, RunFailed, RunInterrupted, RunSucceeded, StepDone
 from limner.engine.library import NodeLibrary
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Socket
 from tests.unit.engine.classes import ClassNode
 from tests.unit.engine.runs import Bench

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from limner.engine.blocker import ExecutionBlocker
 from limner.engine.events import NodeBlocked, RunSucceeded
 from limner.engine.library import NodeLibrary
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Socket
 from tests.unit.engine.runs import Bench
 

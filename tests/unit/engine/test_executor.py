@@ -29,7 +29,8 @@ from limner.engine.events import (
 from limner.engine.failure import Failure, shown_inputs
 from limner.engine.library import NodeLibrary
 from limner.errors import OutOfMemory, WorkflowInvalid
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Hidden, Int, Socket
 from limner.graph.validate import validate
 from tests.support.workflows import likely_workflows

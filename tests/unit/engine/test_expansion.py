@@ -12,7 +12,9 @@ from limner.engine.events import NodeFinished, NodeOutput, NodeRef, RunFailed, R
 from limner.engine.graph_builder import GraphBuilder
 from limner.engine.library import NodeLibrary
 from limner.engine.policy import CachePolicy
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Socket
 from tests.unit.engine.runs import Bench
 

@@ -13,7 +13,8 @@ from limner.engine.executor import Executor
 from limner.engine.kept import MOST_TENANTS, KeptObjects
 from limner.engine.library import NodeLibrary
 from limner.engine.policy import CachePolicy
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Files
 from tests.support.toys import ToyFiles
 from tests.unit.engine.classes import ClassNode

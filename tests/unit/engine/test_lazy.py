@@ -11,7 +11,9 @@ from limner.engine.cache import OutputCache
 from limner.engine.events import RunFailed, RunSucceeded
 from limner.engine.library import NodeLibrary
 from limner.engine.policy import CachePolicy
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Socket
 from tests.unit.engine.runs import Bench
 

@@ -13,7 +13,9 @@ from limner.engine.context import RunContext
 from limner.engine.events import RunFailed, RunInterrupted, RunSucceeded
 from limner.engine.library import NodeLibrary
 from limner.engine.mapping import calls, joined, joined_ui
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Socket
 from tests.unit.engine.runs import Bench
 

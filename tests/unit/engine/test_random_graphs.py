@@ -13,7 +13,9 @@ from limner.engine.events import NodeFinished, NodeStarted, RunSucceeded
 from limner.engine.graph_builder import GraphBuilder
 from limner.engine.library import NodeLibrary
 from limner.engine.policy import CachePolicy
-from limner.graph.spec import OutputSpec, Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Int, Socket
 from tests.unit.engine.runs import Bench
 

@@ -11,7 +11,8 @@ import pytest
 from limner.engine.accepted import Accepted
 from limner.enginehost import checking
 from limner.enginehost.checking import Checker
-from limner.graph.spec import InputSpec, NodeSpec, NodeType
+from limner.graph.kinds import NodeType
+from limner.graph.spec import InputSpec, NodeSpec
 
 
 class Says(NodeType):

@@ -6,7 +6,8 @@ import pytest
 from limner.errors import WorkflowInvalid
 from limner.graph.catalogue import Catalogue
 from limner.graph.dynamic import behind
-from limner.graph.spec import OutputSpec, kind_of, node
+from limner.graph.node import kind_of, node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import MATCHING, Choices, Flag, Follows, Grows, Int, Matches, Socket, Text
 from limner.graph.validate import Validated, validate
 

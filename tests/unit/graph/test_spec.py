@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import pytest
 
-from limner.graph.spec import NodeSpec, Result, kind_of, node
+from limner.graph.kinds import Result
+from limner.graph.node import kind_of, node
+from limner.graph.spec import NodeSpec
 from limner.graph.types import Choices, Files, Flag, Float, Hidden, InputFiles, Int, Socket, Text, joins
 from tests.support import toys
 from tests.support.recordings import DATA, recording

@@ -9,7 +9,7 @@ from typing import Any
 
 from limner.engine.context import RunContext, SavedFile
 from limner.engine.events import NodeRef
-from limner.graph.spec import NodeType, Result
+from limner.graph.kinds import NodeType, Result
 
 
 def result_of(kind: NodeType, inputs: Mapping[str, Any], ctx: Any = None) -> Result:

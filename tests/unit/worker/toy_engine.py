@@ -23,7 +23,8 @@ from limner.enginehost.channel import Channel
 from limner.enginehost.host import Host, Loaded
 from limner.enginehost.protocol import EngineInfo
 from limner.errors import NotFound
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Flag, Int, Socket, Text
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Files, Int, Text
 from limner.models.gligen import load_gligen
 from limner.models.library import ModelLibrary

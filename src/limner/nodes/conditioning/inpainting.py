@@ -10,7 +10,7 @@ from limner.diffusion.conditioning import Conditioning as ConditioningValue
 from limner.diffusion.conditioning import fit_batch
 from limner.diffusion.latents import Latent
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Flag
 from limner.nodes.conditioning.changing import with_extras
 from limner.nodes.sockets import Conditioning, Image, Mask, Vae

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int
 from limner.nodes.conditioning.changing import with_extras
 from limner.nodes.sockets import Conditioning, Mask

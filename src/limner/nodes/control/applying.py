@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from limner.diffusion.conditioning import Conditioning as ConditioningValue
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float, Socket
 from limner.models.controlnet.chain import Control
 from limner.nodes.sockets import Conditioning, ControlNet, Image, Mask, Vae

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Files
 from limner.models.controlnet.load import load_controlnet
 from limner.models.controlnet.net import ControlNet as Network

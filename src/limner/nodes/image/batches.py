@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import OutputSpec, node
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Int, Socket
 from limner.nodes.fitting import alike, counted, pictures
 from limner.nodes.memory import check_room

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float
 from limner.nodes.fitting import pictures, with_channels
 from limner.nodes.scaling import scale

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float, Int
 from limner.nodes.fitting import coloured, pictures
 from limner.nodes.sockets import Image

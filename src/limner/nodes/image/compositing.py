@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Int
 from limner.nodes.fitting import coloured, masks, pictures, with_channels
 from limner.nodes.memory import check_room

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float
 from limner.nodes.fitting import pictures
 from limner.nodes.image.colours import LUMA

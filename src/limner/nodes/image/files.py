@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import COMBO, Choices, Hidden, InputFiles, Socket, Text
 from limner.nodes.fitting import masks
 from limner.nodes.pictures import read_channel, read_pictures, to_bytes, write_png

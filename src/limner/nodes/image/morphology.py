@@ -8,7 +8,7 @@ from typing import Annotated
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Int
 from limner.nodes.fitting import pictures
 from limner.nodes.growth import dilated, eroded

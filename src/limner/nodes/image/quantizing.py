@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Pictures
 from torch import Tensor
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Int
 from limner.nodes.fitting import coloured
 from limner.nodes.sockets import Image

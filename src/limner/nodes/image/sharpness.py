@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float, Int
 from limner.nodes.filters import blurred, sharpened
 from limner.nodes.fitting import pictures

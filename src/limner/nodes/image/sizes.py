@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 
 from limner.engine.context import RunContext
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Hidden, Int
 from limner.nodes.fitting import pictures
 from limner.nodes.memory import check_room

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float
 from limner.nodes.fitting import repeated, samples_of
 from limner.nodes.latent.placing import MODULE

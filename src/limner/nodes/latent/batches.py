@@ -6,7 +6,8 @@ from typing import Annotated
 
 import torch
 
-from limner.graph.spec import OutputSpec, node
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import Choices, Int, Socket
 from limner.nodes.fitting import counted, repeated, samples_of
 from limner.nodes.latent.arithmetic import as_large

@@ -10,7 +10,8 @@ import torch
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Choices, Hidden, InputFiles, Text
 from limner.models.saving import write
 from limner.models.weights import open_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from limner.diffusion.latents import empty
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Int
 from limner.nodes.memory import check_room
 from limner.nodes.sockets import Latent

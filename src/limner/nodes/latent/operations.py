@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float, Int
 from limner.nodes.filters import sharpened
 from limner.nodes.fitting import samples_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Int
 from limner.nodes.fitting import counted, planes_of, repeated
 from limner.nodes.latent.places import LEAST, PIXELS

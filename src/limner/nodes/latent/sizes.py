@@ -6,7 +6,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int
 from limner.nodes.fitting import planes_of
 from limner.nodes.latent.places import LEAST, PIXELS

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from limner.diffusion.conditioning import Conditioning as ConditioningValue
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float
 from limner.nodes.media.audio import resampled, sound
 from limner.nodes.memory import check_room

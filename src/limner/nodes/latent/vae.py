@@ -12,7 +12,7 @@ from torch import Tensor
 from limner.diffusion.conditioning import fit_batch
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Int, Socket
 from limner.nodes.memory import check_room
 from limner.nodes.sockets import Image, Latent, Mask, Vae

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from limner.engine.context import RunContext
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Files
 from limner.models.library import ModelLibrary
 from limner.nodes.sockets import Clip, ClipVision, Model, Vae

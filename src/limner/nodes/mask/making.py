@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int
 from limner.nodes.fitting import coloured, masks, pictures
 from limner.nodes.memory import check_room

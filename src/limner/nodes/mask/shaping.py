@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Float, Int
 from limner.nodes.fitting import counted, masks
 from limner.nodes.growth import dilated, dilated_in_diamonds

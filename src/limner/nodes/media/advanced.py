@@ -12,7 +12,8 @@ from torch import Tensor
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Follows, Int, Text
 from limner.nodes.fitting import pictures
 from limner.nodes.image.files import png_texts

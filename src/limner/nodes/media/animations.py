@@ -12,7 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
 from limner.graph.file_types import BROKEN_PICTURE
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Float, Int, Text
 from limner.nodes.media.saving import ExtraInfo, Prompt, texts
 from limner.nodes.pictures import to_bytes

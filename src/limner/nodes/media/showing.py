@@ -6,7 +6,8 @@ import json
 from typing import Annotated, Any
 
 from limner.engine.context import RunContext
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Socket
 from limner.nodes.image.files import png_texts
 from limner.nodes.media.saving import ExtraInfo, Prompt

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Choices, InputFiles, Text
 from limner.nodes.image.files import file_digest, temp_prefix
 from limner.nodes.media.audio import sound

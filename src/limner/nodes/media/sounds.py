@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int, Marker
 from limner.nodes.media.audio import HIGHEST_RATE, alike, sound
 from limner.nodes.memory import check_room

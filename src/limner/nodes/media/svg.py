@@ -10,7 +10,8 @@ from typing import Annotated
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Socket, Text
 from limner.nodes.media.saving import ExtraInfo, Prompt, texts
 

@@ -9,7 +9,8 @@ import av
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Float, InputFiles, Text
 from limner.nodes.fitting import pictures
 from limner.nodes.image.files import file_digest

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from limner.engine.context import RunContext
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float
 from limner.models import merging
 from limner.models.merging import Ratio

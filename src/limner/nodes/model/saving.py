@@ -9,7 +9,8 @@ from torch import Tensor
 
 from limner.engine.context import RunContext
 from limner.errors import UnfitInput
-from limner.graph.spec import Result, node
+from limner.graph.kinds import Result
+from limner.graph.node import node
 from limner.graph.types import Hidden, Text
 from limner.models import saving
 from limner.nodes.sockets import Clip, Model, Vae

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import torch
 
 from limner.engine.context import RunContext
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Files, Float
 from limner.models.clip_vision import load_clip_vision
 from limner.models.library import ModelLibrary

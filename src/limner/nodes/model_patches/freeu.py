@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fft
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float
 from limner.models import model as models
 from limner.nodes.sockets import Model

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Float, Socket, Text
 from limner.models.model import copied_options
 from limner.models.sampling import answers

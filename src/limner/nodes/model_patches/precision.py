@@ -6,7 +6,7 @@ from typing import Annotated
 
 import torch
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices
 from limner.nodes.sockets import Model
 

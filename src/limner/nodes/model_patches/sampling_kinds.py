@@ -9,7 +9,7 @@ from typing import Annotated
 from limner.diffusion import denoiser, formats, levels
 from limner.diffusion.levels import Levels
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Float, Int
 from limner.models import model as models
 from limner.nodes.sockets import Model

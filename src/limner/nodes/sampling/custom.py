@@ -6,7 +6,7 @@ from typing import Annotated
 
 from limner.diffusion.latents import Latent as LatentValue
 from limner.engine.context import RunContext
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Flag, Float, Int
 from limner.models.sampling import CFGGuider, NoNoise, RandomNoise
 from limner.models.sampling.asking import check_sigmas

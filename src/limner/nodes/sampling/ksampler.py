@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from limner.diffusion.samplers import SAMPLERS
 from limner.diffusion.schedules import SCHEDULES, section
 from limner.engine.context import RunContext
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int, Socket
 from limner.models.sampling import CFGGuider, NoNoise, RandomNoise
 from limner.nodes.sampling.walking import schedule, walked

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 
 from limner.diffusion.samplers import SAMPLERS
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import COMBO, Choices, Float, Int, Marker, Socket
 from limner.nodes.sampling.sockets import Sampler
 from limner.nodes.sockets import Model

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from limner.diffusion import ranges
 from limner.diffusion.schedules import SCHEDULES
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int
 from limner.nodes.sampling.walking import schedule
 from limner.nodes.sockets import Model, Sigmas

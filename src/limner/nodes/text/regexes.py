@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Int, Text
 from limner.nodes.sockets import Boolean, String
 from limner.nodes.text.limits import check_length

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Flag, Int, Text
 from limner.nodes.sockets import Boolean, Integer, String
 from limner.nodes.text.limits import check_length

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int, Socket, Text
 from limner.nodes.sockets import Clip, Conditioning
 

@@ -8,7 +8,7 @@ import string
 from typing import Annotated, Any
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Grows, Socket, Text
 from limner.nodes.sockets import Boolean, Integer, Number, String
 from limner.nodes.values import formula

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Flag, Int, Marker, Text
 from limner.nodes.sockets import Boolean, Integer, Number, String
 

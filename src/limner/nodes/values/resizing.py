@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from limner.errors import UnfitInput
-from limner.graph.spec import OutputSpec, node
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import MATCHING, Choices, Float, Follows, Grows, Int, Marker, Matches, Socket
 from limner.nodes.fitting import masks, pictures, with_channels
 from limner.nodes.memory import check_room

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any
 
 from limner.errors import UnfitInput
-from limner.graph.spec import node
+from limner.graph.node import node
 from limner.graph.types import Choices, Float, Int, Socket
 from limner.nodes.sockets import Integer
 

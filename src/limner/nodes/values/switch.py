@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from limner.errors import UnfitInput
-from limner.graph.spec import OutputSpec, node
+from limner.graph.node import node
+from limner.graph.spec import OutputSpec
 from limner.graph.types import MATCHING, Flag, Matches
 
 NOT_CONNECTED = object()
