@@ -6,12 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from limner.graph.node import kind_of
 from limner.graph.spec import InputSpec
-from tests.support import anchor_nodes, toys
+from tests.support import toys
 
-_HOW_RUNS_GO = {kind_of(each).spec.name for each in anchor_nodes.NODES}
-CLASSES = {name: spec for name, spec in toys.catalogue().filled.items() if name not in _HOW_RUNS_GO}
+CLASSES = toys.catalogue().filled
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),

@@ -11,8 +11,9 @@ from typing import Any
 
 from limner.errors import WorkflowInvalid
 from limner.graph.catalogue import Catalogue
+from limner.graph.findings import Finding, settle
 from limner.graph.plan import feeders_first
-from limner.graph.walk import CustomCheck, Finding, Walk
+from limner.graph.walk import CustomCheck, Walk
 from limner.graph.workflow import check_shape, holds_infinity, unknown_class
 
 LISTED_DEPENDENTS = 64
@@ -61,6 +62,7 @@ def validate(
     walk = Walk(prompt, catalogue, frozenset(input_files), custom_check)
     for output in outputs:
         walk.visit(output)
+    settle(walk.found)
     return _judge(walk, outputs)
 
 
@@ -91,10 +93,10 @@ def _judge(walk: Walk, outputs: list[str]) -> Validated:
 def _node_errors(walk: Walk, bad: list[str]) -> dict[str, Any]:
     """The nodes with faults of their own, and which failed outputs each spoils."""
     listed = bad[:LISTED_DEPENDENTS]
-    counting = set(feeders_first(bad, lambda each: walk.found[each].spoilers(walk.found)))
-    spoils = dict.fromkeys(walk.found, 0)  # bit n: the n-th failed output depends on the node
+    counting = feeders_first(bad, lambda each: walk.found[each].spoilers(walk.found))
+    spoils = dict.fromkeys(counting, 0)  # bit n: the n-th failed output depends on the node
     spoils.update({output: 1 << position for position, output in enumerate(listed)})
-    for node_id in reversed(walk.finished):
+    for node_id in reversed(counting):
         for source in walk.found[node_id].spoilers(walk.found):
             spoils[source] |= spoils[node_id]
     return {
@@ -104,7 +106,7 @@ def _node_errors(walk: Walk, bad: list[str]) -> dict[str, Any]:
             "class_type": walk.found[node_id].spec.name,
         }
         for node_id in walk.finished
-        if node_id in counting and walk.found[node_id].faults
+        if node_id in spoils and walk.found[node_id].faults
     }
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from limner.graph import faults
 from limner.graph.catalogue import Catalogue
 from limner.graph.dynamic import OutputTypes, behind, taken_type
 from limner.graph.faults import Fault
+from limner.graph.findings import Feed, Finding
 from limner.graph.literals import check_file, check_limits, convert, is_known, may_be_filename
 from limner.graph.references import may_name_file
 from limner.graph.spec import InputSpec, NodeSpec, OutputSpec, ValidatorSpec, undeclared
@@ -21,44 +22,6 @@ BASE_FOLDERS = frozenset({"checkpoints", "diffusion_models", "unet", "unet_gguf"
 
 CustomCheck = Callable[[str, dict[str, Any], dict[str, Any]], bool | str]
 """Asks a class's own validation code: (class, inputs with None for links, types of the links), to True or a reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """A link that feeds an input. `loose`: of an input that a foreign node does not declare.
-
-    What comes by a loose link may never be asked for, so its faults are not the node's. But its files must be found.
-    """
-
-    input: InputSpec
-    link: list[Any]
-    loose: bool = False
-
-    @property
-    def source(self) -> str:
-        return str(self.link[0])
-
-
-@dataclass(slots=True)
-class Finding:
-    """What was found out about one node: its own faults, its links, and whether it and all that feeds it are sound.
-
-    `denied`: it, or something that feeds it, names a file that is not the tenant's. No link is too loose for that.
-    """
-
-    spec: NodeSpec
-    faults: list[Fault] = field(default_factory=list)
-    exceptions: list[tuple[str, str]] = field(default_factory=list)  # (type, text): ComfyUI stumbles over these
-    feeds: list[Feed] = field(default_factory=list)
-    changed: dict[str, Any] = field(default_factory=dict)  # converted literals
-    files: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    sound: bool = False  # until all that feeds it is known
-    denied: bool = False
-
-    def spoilers(self, found: Mapping[str, Finding]) -> Iterator[str]:
-        """The nodes that feed it whose faults are its own as well."""
-        return (each.source for each in self.feeds if not each.loose or found[each.source].denied)
 
 
 class Walk:
@@ -80,7 +43,7 @@ class Walk:
         self.finished: list[str] = []  # each after all that feeds it
 
     def visit(self, output: str) -> None:
-        """Finds out about a node and all that feeds it, unless that is known already."""
+        """Finds out about a node and all that feeds it, unless that is known already; `settle` then judges them."""
         if output in self.found:
             return
         stack: list[_Step] = [self._step(output, None)]
@@ -88,24 +51,13 @@ class Walk:
             here = stack[-1]
             feed = next(here.rest, None)
             if feed is None:
-                stack.pop()
-                self._finish(here)
-                if stack and here.used_by is not None:
-                    self._count(stack[-1], here.used_by)
+                self._finish(stack.pop())
             elif feed.source not in self.found:
                 stack.append(self._step(feed.source, feed))
-            else:
-                self._count(here, feed)
 
     def _step(self, node_id: str, used_by: Feed | None) -> _Step:
         finding = self.found[node_id] = self._inspect(self.prompt[node_id])
         return _Step(node_id, used_by, iter(finding.feeds))
-
-    def _count(self, user: _Step, feed: Feed) -> None:
-        """What a node learns of one that feeds it. One that is not finished yet feeds itself: a circle."""
-        source = self.found[feed.source]
-        self.found[user.node_id].denied |= source.denied
-        user.sound &= not source.denied and (feed.loose or source.sound)
 
     def _finish(self, step: _Step) -> None:
         finding = self.found[step.node_id]
@@ -115,7 +67,6 @@ class Walk:
             else:
                 user = step.used_by
                 finding.faults.append(faults.exception_during_inner_validation(kind, reason, user.input, user.link))
-        finding.sound = step.sound and not finding.faults
         self.finished.append(step.node_id)
 
     def _inspect(self, node: dict[str, Any]) -> Finding:
@@ -251,7 +202,6 @@ class _Step:
     node_id: str
     used_by: Feed | None
     rest: Iterator[Feed]
-    sound: bool = True
 
 
 def _expected(node: NodeSpec, inputs: dict[str, Any]) -> Iterator[InputSpec]:
