@@ -20,6 +20,7 @@ LimnerError                   code            status   who sees it
     ├── UnfitWorker           unfit_worker            this worker has not the node or the model; another may
     ├── DiskFull              disk_full               the engine's machine has no room for files left
     └── OutOfMemory           out_of_memory
+        └── TooLarge          out_of_memory           more than the machine has at all: no attempt can do better
 """
 
 from __future__ import annotations
@@ -161,6 +162,12 @@ class OutOfMemory(RunError):
 
     code = "out_of_memory"
     retryable = True
+
+
+class TooLarge(OutOfMemory):
+    """A value would need more memory than the machine has, found before any was taken: the workflow's own fault."""
+
+    retryable = False
 
 
 class WorkflowRefused(RunError):

@@ -228,11 +228,12 @@ class Worker:
         """What an attempt's end means for the worker itself."""
         self._resident = done.models
         seconds = self._quarantine.heard(done)
-        code = (done.error or {}).get("code")
+        error = done.error or {}
+        code = error.get("code")
         if seconds:
             log.error("several jobs failed in a row; the worker takes none", code=code, for_seconds=seconds)
             await self._tend(self._engine.renew())
-        elif code == "out_of_memory" and self._engine.alive:
+        elif code == "out_of_memory" and error.get("retryable", True) and self._engine.alive:
             await self._tend(self._engine.free(unload_models=True, free_memory=True))
         elif self._engine.alive:
             return

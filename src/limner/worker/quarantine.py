@@ -11,7 +11,10 @@ SICK = frozenset({"worker_lost", "out_of_memory", "disk_full", "dependency_unava
 """Codes of failures that may lie in the worker, its engine or its machine rather than in the job."""
 
 JOBS = 3
-FIRST_SECONDS = 60.0
+FIRST_SECONDS = {"out_of_memory": 5.0}
+"""Memory also runs out for jobs that simply ask for too much: those behind them shall not wait long."""
+
+FIRST_SECONDS_ELSE = 60.0
 LONGEST_SECONDS = 600.0
 
 
@@ -19,7 +22,8 @@ class Quarantine:
     """Counts different jobs: one that fails again and again says nothing about the worker.
 
     After a quarantine a single job is on trial: if it fails as well, the next quarantine lasts twice as long. A
-    success ends all suspicion; other ends (a node's own fault, an interrupt) say nothing either way.
+    success ends all suspicion; other ends (a node's own fault, an interrupt, a job that no worker could do) say nothing
+    either way.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,11 +43,12 @@ class Quarantine:
             self._failed.clear()
             self._length = 0.0
             return 0.0
-        if done.outcome != "failed" or (done.error or {}).get("code") not in SICK:
+        error = done.error or {}
+        if done.outcome != "failed" or error.get("code") not in SICK or not error.get("retryable", True):
             return 0.0
         self._failed.add(done.id)
         if not self._length and len(self._failed) < JOBS:
             return 0.0
-        self._length = min(self._length * 2, LONGEST_SECONDS) or FIRST_SECONDS
+        self._length = min(self._length * 2, LONGEST_SECONDS) or FIRST_SECONDS.get(error["code"], FIRST_SECONDS_ELSE)
         self._until = self._clock() + self._length
         return self._length

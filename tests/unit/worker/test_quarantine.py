@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from limner.bus.messages import Done
-from limner.worker.quarantine import FIRST_SECONDS, JOBS, LONGEST_SECONDS, SICK, Quarantine
+from limner.worker.quarantine import FIRST_SECONDS, FIRST_SECONDS_ELSE, JOBS, LONGEST_SECONDS, SICK, Quarantine
 
 
 class Clock:
@@ -36,10 +36,22 @@ def test_several_different_jobs_that_fail_in_a_row_begin_a_quarantine(code: str)
     clock = Clock()
     quarantine = Quarantine(clock)
     lengths = [quarantine.heard(ended(f"job {number}", code=code)) for number in range(JOBS)]
-    assert lengths == [0.0] * (JOBS - 1) + [FIRST_SECONDS]
-    assert quarantine.seconds_left == FIRST_SECONDS
-    clock.now += FIRST_SECONDS
+    first = FIRST_SECONDS.get(code, FIRST_SECONDS_ELSE)
+    assert lengths == [0.0] * (JOBS - 1) + [first]
+    assert quarantine.seconds_left == first
+    clock.now += first
     assert quarantine.seconds_left == 0.0
+
+
+def test_jobs_that_no_worker_could_do_say_nothing_about_this_one() -> None:
+    quarantine = Quarantine(Clock())
+    too_large = {"code": "out_of_memory", "retryable": False}
+    ends = [Done(id=f"job {number}", token="t", outcome="failed", error=too_large) for number in range(JOBS)]
+    assert [quarantine.heard(done) for done in ends] == [0.0] * JOBS
+
+
+def test_jobs_behind_some_that_ask_for_too_much_memory_wait_for_less_than_behind_lost_engines() -> None:
+    assert FIRST_SECONDS["out_of_memory"] < FIRST_SECONDS_ELSE / 10
 
 
 def test_one_job_that_fails_again_and_again_says_nothing_about_the_worker() -> None:
@@ -65,7 +77,7 @@ def test_a_nodes_own_fault_an_interrupt_and_an_unfit_job_say_nothing_either_way(
         ended("d", "unfit"),
     ):
         assert quarantine.heard(other) == 0.0
-    assert quarantine.heard(ended("last")) == FIRST_SECONDS
+    assert quarantine.heard(ended("last")) == FIRST_SECONDS_ELSE
 
 
 def test_after_a_quarantine_one_job_is_on_trial_and_each_further_one_lasts_twice_as_long() -> None:
@@ -79,6 +91,6 @@ def test_after_a_quarantine_one_job_is_on_trial_and_each_further_one_lasts_twice
 
 def test_a_success_on_trial_clears_everything() -> None:
     quarantine, clock = in_quarantine()
-    clock.now += FIRST_SECONDS
+    clock.now += FIRST_SECONDS_ELSE
     quarantine.heard(ended("trial", "succeeded"))
-    assert [quarantine.heard(ended(f"job {number}")) for number in range(JOBS)] == [0.0, 0.0, FIRST_SECONDS]
+    assert [quarantine.heard(ended(f"job {number}")) for number in range(JOBS)] == [0.0, 0.0, FIRST_SECONDS_ELSE]

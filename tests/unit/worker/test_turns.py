@@ -16,7 +16,7 @@ from limner.enginehost.protocol import RunRequest
 from limner.errors import LimnerError
 from limner.worker import elsewhere, loop
 from limner.worker.engines.port import EngineEvent, EngineLost, Named, RunEnded, Sink
-from limner.worker.quarantine import FIRST_SECONDS, JOBS
+from limner.worker.quarantine import FIRST_SECONDS_ELSE, JOBS
 from tests.unit.worker.stage import FAILED_END, INFO, NODE, FakeEngine, Stage, be_lost, save_one_and_fail, succeed
 
 REFUSAL = {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": {"1": {"errors": []}}}
@@ -185,7 +185,7 @@ async def test_a_worker_whose_jobs_fail_in_a_row_renews_its_engine_and_stands_as
             await asyncio.sleep(0.001)
     assert stage.engine.calls.count("renew") == 1
     assert stage.done.empty()
-    stage.now += FIRST_SECONDS
+    stage.now += FIRST_SECONDS_ELSE
     done = await stage.ended()
     assert (done.id, done.outcome) == ("good", "succeeded")
     async with asyncio.timeout(10):
@@ -213,7 +213,7 @@ async def test_an_engine_that_cannot_be_renewed_does_not_end_the_worker(
     await fail_in_a_row(stage)
     await asyncio.wait_for(tried.wait(), 10)
     stage.engine.script = succeed
-    stage.now += FIRST_SECONDS
+    stage.now += FIRST_SECONDS_ELSE
     await stage.submit("good")
     assert (await stage.ended()).outcome == "succeeded"
 
