@@ -99,6 +99,15 @@ class Clip(Patcher):
         """Takes the states of another layer, for every encoder: -1 is the last. One before the first is the last."""
         self.layer_idx = layer_idx
 
+    def load_model(self) -> Self:
+        """Brings the networks to their device, where they stay until others need the room."""
+        with residency.use(self):
+            return self
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """The weights by their original keys, as they were loaded."""
+        return self.model_state_dict()
+
     def set_tokenizer_option(self, name: str, value: int | bool) -> None:
         """`disable_weights`, and for encoders that read a prompt as a whole `t5xxl_min_length`, `t5xxl_min_padding`."""
         self.tokenizer_options[name] = value

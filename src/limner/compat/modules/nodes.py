@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from limner.compat.core_classes import classes, titles
-from limner.compat.modules.comfy import model_management
-from limner.compat.place import here
-from limner.diffusion.samplers import SAMPLERS
-from limner.diffusion.schedules import section
-from limner.engine.context import current
-from limner.models.sampling import CFGGuider
-from limner.models.sampling.noises import NoNoise, RandomNoise
-from limner.nodes.sampling.walking import schedule, walked
+from limner.compat.modules import latent_preview
+from limner.compat.modules.comfy import model_management, sample, samplers
+from limner.errors import UnfitInput
 
 MAX_RESOLUTION = 16384
 
@@ -79,15 +76,33 @@ def common_ksampler(
     last_step: int | None = None,
     force_full_denoise: bool = False,
 ) -> tuple[Any]:
-    """Walks a latent along a schedule, between two of its steps where these are told. Raises UnfitInput."""
-    sampler = SAMPLERS[sampler_name]
-    guider = CFGGuider(model)
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    levels = schedule(model, scheduler, steps, denoise=denoise, sampler=sampler)
-    if start_step is not None or last_step is not None:
-        end = steps if last_step is None else last_step
-        levels = section(levels, start_step or 0, end, leftover=not force_full_denoise)
-    noise = NoNoise(seed) if disable_noise else RandomNoise(seed)
-    ctx = here().running() or current()
-    return (walked(ctx, guider, noise=noise, sampler=sampler, levels=levels, latent=latent)[0],)
+    """Walks a latent along a schedule, between two of its steps where these are told. Raises UnfitInput.
+
+    By the functions of comfy.sample and comfy.samplers, which packs replace.
+    """
+    known = samplers.KSampler
+    if sampler_name not in known.SAMPLERS or scheduler not in known.SCHEDULERS or steps < 1:
+        raise UnfitInput(f"{steps} steps of the sampler {sampler_name!r} on the schedule {scheduler!r} cannot be taken")
+    samples = sample.fix_empty_latent_channels(model, latent["samples"])
+    places = latent.get("batch_index")
+    noise = torch.zeros_like(samples) if disable_noise else sample.prepare_noise(samples, seed, places)
+    walked = sample.sample(
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        positive,
+        negative,
+        samples,
+        denoise=denoise,
+        disable_noise=disable_noise,
+        start_step=start_step,
+        last_step=last_step,
+        force_full_denoise=force_full_denoise,
+        noise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, steps),
+        seed=seed,
+    )
+    return ({**latent, "samples": walked},)

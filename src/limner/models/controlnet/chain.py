@@ -82,6 +82,15 @@ class Control(ABC):
         """A choice for networks that have one, such as `control_type`."""
         self.extra_args[argument] = value
 
+    @property
+    def control_model_wrapped(self) -> Patcher:
+        """What holds the weights."""
+        return self.patcher
+
+    @property
+    def load_device(self) -> torch.device:
+        return self.patcher.load_device
+
     def get_models(self) -> list[Patcher]:
         """The networks that must be on the device, with those before it."""
         before = [] if self.previous_controlnet is None else self.previous_controlnet.get_models()

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from limner.compat.place import here
 from limner.errors import Interrupted
+from limner.models import residency
 from limner.models.device import choose
 from limner.models.library import ModelLibrary
+from limner.models.patcher import Patcher
 
 InterruptProcessingException = Interrupted
 OOM_EXCEPTION: type[Exception] = torch.cuda.OutOfMemoryError
@@ -194,13 +196,12 @@ def load_models_gpu(
     minimum_memory_required: int | None = None,
     force_full_load: bool = False,
 ) -> None:
-    """Brings models to the device on which they compute. Limner's own get there when they are used."""
-    for model in models:
-        load = getattr(model, "load_to_device", None)
-        if load is not None:
-            load()
-        elif isinstance(inner := getattr(model, "model", model), nn.Module):
-            inner.to(getattr(model, "load_device", get_torch_device()))
+    """Brings models to the device on which they compute, with their patches; they stay until others need the room."""
+    own = [model for model in models if isinstance(model, Patcher)]
+    with residency.use(*own):
+        for model in models:
+            if model not in own and isinstance(inner := getattr(model, "model", model), nn.Module):
+                inner.to(getattr(model, "load_device", get_torch_device()))
 
 
 def load_model_gpu(model: Any) -> None:
