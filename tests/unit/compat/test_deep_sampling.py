@@ -88,6 +88,38 @@ def test_a_function_of_the_pack_is_a_sampler(deep: Deep) -> None:
     assert torch.allclose(walk_of(deep, ancestral, model), walk_of(deep, core, model), atol=1e-4)
 
 
+def test_a_sampler_of_a_core_node_answers_by_the_names_that_packs_know(deep: Deep) -> None:
+    import comfy.samplers
+
+    model, _, _ = deep.parts()
+    for core in (
+        deep.core("KSamplerSelect", sampler_name="ddim"),
+        deep.core("SamplerDPMPP_2M_SDE", solver_type="heun", eta=0.5, s_noise=1.0, noise_device="cpu"),
+    ):
+        assert isinstance(core, comfy.samplers.KSAMPLER)
+        own = comfy.samplers.KSAMPLER(core.sampler_function, core.extra_options, core.inpaint_options)
+        assert torch.allclose(walk_of(deep, own, model), walk_of(deep, core, model), atol=1e-5)
+    assert comfy.samplers.sampler_object("ddim").inpaint_options == {"random": True}
+    with pytest.raises(UnfitInput, match="there is no sampler 'of_tomorrow'"):
+        comfy.samplers.sampler_object("of_tomorrow")
+
+
+def test_samplers_and_schedules_of_a_pack_are_found_by_name(deep: Deep, monkeypatch: pytest.MonkeyPatch) -> None:
+    import comfy.samplers
+
+    model, clip, _ = deep.parts()
+    positive, negative = deep.conditionings(clip)
+    function = deep.pack("OwnSampler", "euler")[0].sampler_function
+    monkeypatch.setattr(comfy.samplers.k_diffusion_sampling, "sample_own", function, raising=False)
+    monkeypatch.setattr(comfy.samplers.KSampler, "SAMPLERS", [*comfy.samplers.SAMPLER_NAMES, "own"])
+    monkeypatch.setattr(comfy.samplers.KSampler, "SCHEDULERS", [*comfy.samplers.SCHEDULER_NAMES, "own"])
+    levels = comfy.samplers.normal_scheduler
+    monkeypatch.setitem(comfy.samplers.SCHEDULER_HANDLERS, "own", comfy.samplers.SchedulerHandler(levels))
+    values = {**WALK, "sampler_name": "own", "scheduler": "own"}
+    made = deep.nodes.common_ksampler(model, *values.values(), positive, negative, deep.empty())[0]["samples"]
+    assert torch.allclose(made, deep.walked(model), atol=1e-5)
+
+
 def test_a_sampler_of_the_pack_runs_in_the_core_nodes(deep: Deep) -> None:
     model, clip, _ = deep.parts()
     positive, negative = deep.conditionings(clip)

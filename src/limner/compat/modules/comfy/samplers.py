@@ -14,6 +14,7 @@ from limner.diffusion import kdiffusion, ranges, schedules
 from limner.diffusion.conds import Cond
 from limner.diffusion.foreign import adapted
 from limner.diffusion.samplers import SAMPLERS as _OWN
+from limner.diffusion.samplers import Sampler as _OwnSampler
 from limner.errors import UnfitInput
 from limner.models import sampling as _sampling
 from limner.models.sampling import sides as _sides
@@ -65,7 +66,15 @@ def calculate_sigmas(model_sampling: Any, scheduler_name: str, steps: int) -> Te
     return found.handler(n=steps, sigma_min=low, sigma_max=high)
 
 
-class Sampler:
+class _EverySampler(type):
+    """Limner's own samplers are of these classes too: they answer to the same names."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        own = cls in (Sampler, KSAMPLER) and isinstance(instance, _OwnSampler)
+        return own or super().__instancecheck__(instance)
+
+
+class Sampler(metaclass=_EverySampler):
     """Base: a subclass walks in `sample`."""
 
     def sample(self) -> Any:
