@@ -58,6 +58,7 @@ class Run:
         self._agenda = Agenda(self._feeders, self._scene.is_output, self._scene.is_async)
         self._values = Values(self._find)
         self._expanded: dict[str, Expanded] = {}
+        self._begun: dict[str, str] = {}  # key to the node that was called and is not done: an equal one waits for it
         self._shown: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # ui and meta of results that have one
         self._inner: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # those of cached nodes' children
         self._executed: list[str] = []
@@ -181,6 +182,10 @@ class Run:
         if result is not None:
             self._take(node, result)
             return
+        if key in self._begun:
+            self._values.hold(node.id, self._begun[key])
+            self._agenda.block(node.id, [self._begun[key]])
+            return
         self._emit(NodeStarted(node=self._scene.ref(node.id)))
         self._check()
         kind = self._scene.kind(node)
@@ -191,6 +196,7 @@ class Run:
             if wanted:
                 self._agenda.block(node.id, [self._to_make(source) for source in wanted])
                 return
+        self._begun[key] = node.id
         flight = self._flights.begin(node, kind, instance, inputs)
         if not flight.under_way:
             self._returned(node, flight.results)
@@ -201,10 +207,13 @@ class Run:
 
     def _land(self) -> End | None:
         """Ends the nodes whose awaited calls are all done. Gives the end of the run where one of them failed."""
-        if not self._flights:
+        flights = list(self._flights)
+        if not flights:
             return None
-        self._flights.turn()
-        for flight in self._flights:
+        end = self._guarded(flights[0].node, lambda _: self._flights.turn())
+        if end is not None:
+            return end
+        for flight in flights:
 
             def land(inputs: dict[str, Items], flight: Any = flight) -> None:
                 inputs.update(flight.inputs)
@@ -271,6 +280,7 @@ class Run:
         """Ends a node with a new result."""
         ref = self._scene.ref(node.id)
         key = self._scene.keys[node.id]
+        del self._begun[key]
         result = Cached(values=slots, ui=ui, meta=meta_of(ref), inner=shown_within(children, self._shown))
         under = "" if ref.real == ref.id else self._scene.keys[ref.real]
         self._tools.cache.put(self._ctx.tenant, key, result, under=under)

@@ -38,14 +38,19 @@ class SideBySide:
         """Begins to await, in a copy of the present context, up to where it first has to wait."""
         loop = self._made()
         task = loop.create_task(_guarded(awaitable), context=contextvars.copy_context())
+        task.add_done_callback(_look_at)
         self.turn()
         return task
 
     def turn(self) -> None:
-        """Lets everything go on that can, without waiting."""
+        """Lets everything go on that can, without waiting.
+
+        Raises SystemExit, as `wait` does, where a task that a node made itself raises it: asyncio stops at that.
+        """
         if self._loop is not None:
-            self._loop.call_soon(self._loop.stop)
-            self._loop.run_forever()
+            turned = self._loop.create_future()
+            self._loop.call_soon(turned.set_result, None)
+            self._loop.run_until_complete(turned)
 
     def wait(self, calls: Iterable[Call], seconds: float) -> None:
         """Until one of them is done, and no longer than this."""
@@ -65,12 +70,14 @@ class SideBySide:
             return
         left = asyncio.all_tasks(self._loop)
         for task in left:
+            task.add_done_callback(_look_at)
             task.cancel()
-        if left:
-            self._loop.run_until_complete(asyncio.wait(left, timeout=CLOSING_SECONDS))
-        for task in left:
-            if task.done() and not task.cancelled():
-                task.exception()  # asked for: else asyncio reports it as lost
+        while left:
+            try:
+                self._loop.run_until_complete(asyncio.wait(left, timeout=CLOSING_SECONDS))
+                break
+            except SystemExit:  # of one that is done by that; the others go on cleaning up
+                left = {task for task in left if not task.done()}
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         self._loop = None
@@ -79,6 +86,12 @@ class SideBySide:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop
+
+
+def _look_at(call: Call) -> None:
+    """Asks for what a call raised, since nobody else may: the run ends with the first of several that fail."""
+    if call.done() and not call.cancelled():
+        call.exception()
 
 
 def value_of(call: Call) -> Any:

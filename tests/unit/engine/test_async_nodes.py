@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable
 from typing import Annotated, Any
 
@@ -20,11 +21,13 @@ from tests.unit.engine.runs import Bench
 
 Anything = Annotated[Any, Socket("*")]
 LOG: list[str] = []
+TASKS: list[asyncio.Task[None]] = []
 
 
 @pytest.fixture(autouse=True)
 def _empty_log() -> None:
     LOG.clear()
+    TASKS.clear()
 
 
 class Meeting:
@@ -96,7 +99,59 @@ def show(*, v: Anything) -> Result:
     return Result(ui={"seen": v})
 
 
-LIBRARY = NodeLibrary.of([meet, forever, raise_it, promise, spread, both, show])
+@node("RaiseTogether", category="toy", outputs=("*",))
+async def raise_together(*, who: Anything) -> Any:
+    await MEETINGS["m"].come()
+    raise ValueError(who)
+
+
+@node("LeaveFromWithin", category="toy", outputs=("*",))
+async def leave_from_within(*, who: Anything) -> Any:
+    """A task of the node's own, which nobody awaits, tries to end the process."""
+
+    async def leave() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(4)
+
+    TASKS.append(asyncio.create_task(leave()))
+    await asyncio.Event().wait()
+
+
+@node("LeaveWhenCanceled", category="toy", outputs=("*",))
+async def leave_when_canceled(*, who: Anything) -> Any:
+    async def leave() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise SystemExit(5)
+
+    TASKS.append(asyncio.create_task(leave()))
+    await asyncio.sleep(0)
+    return who
+
+
+@node("ShowOne", category="toy", outputs=("*",), output_node=True)
+async def show_one(*, v: Anything) -> Result:
+    LOG.append(f"show {v}")
+    await asyncio.sleep(0)
+    return Result(values=(v,), ui={"seen": [v]})
+
+
+LIBRARY = NodeLibrary.of(
+    [
+        raise_together,
+        leave_from_within,
+        leave_when_canceled,
+        show_one,
+        meet,
+        forever,
+        raise_it,
+        promise,
+        spread,
+        both,
+        show,
+    ]
+)
 
 
 def run(
@@ -105,7 +160,7 @@ def run(
     MEETINGS["m"] = Meeting(meeting)
     bench = Bench(library=LIBRARY)
     graph = {name[1:]: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
-    outputs = tuple(node_id for node_id, each in graph.items() if each["class_type"] == "Show")
+    outputs = tuple(node_id for node_id, each in graph.items() if each["class_type"] in ("Show", "ShowOne"))
     return bench, bench.run(graph, outputs, interrupted=interrupted)
 
 
@@ -147,6 +202,43 @@ def test_what_an_async_node_raises_fails_the_run_and_ends_the_others(how: str, k
     assert (result.end.node.id, result.end.exception_type, result.end.current_inputs) == ("2", kind, {"how": [how]})
     assert LOG == ["cleaned x"]
     assert isinstance(bench.run({"1": {"class_type": "Show", "inputs": {"v": 1}}}, ("1",)).end, RunSucceeded)
+
+
+def test_of_several_that_fail_at_once_one_is_told_and_none_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    _, result = run(
+        meeting=2, n1=("RaiseTogether", {"who": "a"}), n2=("RaiseTogether", {"who": "b"}),
+        n3=("Both", {"a": ["1", 0], "b": ["2", 0]}), n4=("Show", {"v": ["3", 0]}),
+    )  # fmt: skip
+    assert isinstance(result.end, RunFailed)
+    assert (result.end.node.id, result.end.exception_message) in [("1", "a\n"), ("2", "b\n")]
+    gc.collect()
+    assert caplog.records == []
+
+
+def test_a_task_of_a_nodes_own_cannot_end_the_engine() -> None:
+    bench, result = run(n1=("LeaveFromWithin", {"who": "x"}), n2=("Show", {"v": ["1", 0]}))
+    assert isinstance(result.end, RunFailed)
+    assert (result.end.node.id, result.end.exception_type) == ("1", "SystemExit")
+    assert isinstance(bench.run({"1": {"class_type": "Show", "inputs": {"v": 1}}}, ("1",)).end, RunSucceeded)
+
+
+def test_nor_can_one_that_is_left_over_when_the_run_ends() -> None:
+    _, result = run(
+        n1=("LeaveWhenCanceled", {"who": "x"}), n2=("Forever", {"who": "y"}), n3=("Raise", {"how": "value"}),
+        n4=("Both", {"a": ["2", 0], "b": ["3", 0]}), n5=("Show", {"v": ["4", 0]}), n6=("Show", {"v": ["1", 0]}),
+    )  # fmt: skip
+    assert isinstance(result.end, RunFailed)
+    assert (result.end.exception_type, LOG) == ("ValueError", ["cleaned y"])
+
+
+def test_equal_nodes_run_once_though_the_second_is_ready_before_the_first_is_done() -> None:
+    bench, result = run(
+        n1=("Promise", {"v": 5}), n2=("ShowOne", {"v": ["1", 0]}), n3=("ShowOne", {"v": ["1", 0]}),
+        n4=("Show", {"v": ["2", 0]}), n5=("Show", {"v": ["3", 0]}),
+    )  # fmt: skip
+    assert result.outputs == {node_id: {"seen": [5]} for node_id in "2345"}
+    assert LOG.count("show 5") == 1
+    assert [event.node.id for event in bench.events if isinstance(event, NodeStarted)].count("3") == 0
 
 
 def test_an_interrupt_ends_a_node_that_only_waits() -> None:
