@@ -58,7 +58,10 @@ class ToldFlow(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
         super().__init__(shift=1.0)
         self.told = list(sigmas)
 
-    def set_timesteps(self, num_inference_steps: Any = None, device: Any = None, **_: Any) -> None:
+    def set_timesteps(
+        self, num_inference_steps: Any = None, device: Any = None, sigmas: Any = None, mu: Any = None, **_: Any
+    ) -> None:
+        """sigmas, mu: what pipelines make of the picture's size."""
         super().set_timesteps(sigmas=self.told[:-1], device=device)
 
 
