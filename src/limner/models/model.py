@@ -120,16 +120,12 @@ class BaseModel(KnownBase):
             c_crossattn = x.new_zeros(len(x), 0, self.context_width)
         given, context = scaled.to(self.dtype), c_crossattn.to(self.dtype)
 
+        asked = wrappers.around(wrappers.DIFFUSION_MODEL, self._forward, self.diffusion_model, options)
+        times, y = sampling.levels.timestep(t.reshape(-1)).expand(len(x)), conds.pop("y", None)
+
         def answer() -> Tensor:
-            return self.architecture.forward(
-                self,
-                given,
-                sampling.levels.timestep(t.reshape(-1)).expand(len(x)),
-                context,
-                control=control,
-                transformer_options=options,
-                **conds,
-            )
+            told: Tensor = asked(given, times, context, y, control, options, **conds)
+            return told
 
         def in_less_memory() -> Tensor:
             with sliced():
@@ -138,6 +134,22 @@ class BaseModel(KnownBase):
         edges = "x".join(str(edge) for edge in x.shape)
         output = within_memory(answer, in_less_memory, what=f"a step of {self.name} at {edges}")
         return sampling.clean(x, output.float(), level)
+
+    def _forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        control: Mapping[str, list[Tensor | None]] | None = None,
+        transformer_options: Options | None = None,
+        **conds: Any,
+    ) -> Tensor:
+        """What the network answers, by a call that wrappers of packs know. y: a vector beside the text."""
+        beside = conds if y is None else {"y": y, **conds}
+        return self.architecture.forward(
+            self, x, timestep, context, control=control, transformer_options=transformer_options or {}, **beside
+        )
 
 
 class Model(KnownModel, Patcher):

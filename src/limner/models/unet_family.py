@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.diffusion.conditioning import fit_batch
 from limner.diffusion.conds import Cond, CrossAttention, NoiseShape, Regular
 from limner.diffusion.denoiser import Prediction
 from limner.diffusion.latents import LatentFormat
+from limner.diffusion.planes import fitted
 from limner.errors import UnfitInput
-from limner.models import unet, wrappers
+from limner.models import unet
 from limner.models.build import empty, fill
 from limner.models.checkpoint import Header
 from limner.models.device import Devices
@@ -105,27 +105,16 @@ class UNetFamily(Family):
         transformer_options: Options,
         **conds: Any,
     ) -> Tensor:
-        network = model.diffusion_model
-
-        def run(
-            x: Tensor,
-            timesteps: Tensor,
-            context: Tensor,
-            y: Tensor | None = None,
-            control: Mapping[str, list[Tensor | None]] | None = None,
-            transformer_options: Options | None = None,
-            **_: Any,
-        ) -> Tensor:
-            return unet.run(
-                network, x, timesteps, context, y=y, control=control, transformer_options=transformer_options
-            )
-
-        asked = wrappers.around(wrappers.DIFFUSION_MODEL, run, network, transformer_options)
-        y = conds.pop("y", None)
-        answer: Tensor = asked(
-            x, timestep, context, None if y is None else y.to(x.dtype), control, transformer_options, **conds
+        y = conds.get("y")
+        return unet.run(
+            model.diffusion_model,
+            x,
+            timestep,
+            context,
+            y=None if y is None else y.to(x.dtype),
+            control=control,
+            transformer_options=transformer_options,
         )
-        return answer
 
     def extra_conds(self, model: BaseModel, facts: Facts) -> dict[str, Cond]:
         context = facts["cross_attn"]
@@ -218,7 +207,4 @@ def _as_batch(mask: Tensor) -> Tensor:
 
 def _fitted(picture: Tensor, noise: Tensor) -> Tensor:
     """A tensor (B, C, h, w) in the size, the number and the place of the noise."""
-    picture = picture.to(noise.device, torch.float32)
-    if picture.shape[-2:] != noise.shape[-2:]:
-        picture = torch.nn.functional.interpolate(picture, size=noise.shape[-2:], mode="bilinear")
-    return fit_batch(picture, len(noise))
+    return fitted(picture.to(noise.device, torch.float32), noise.shape[-2:], len(noise))
