@@ -9,7 +9,6 @@ from PIL import Image as Pictures
 
 from limner.nodes.pictures import to_bytes
 
-LARGEST_PX = 512
 QUALITY = 95
 
 

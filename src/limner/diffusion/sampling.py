@@ -12,6 +12,7 @@ from limner.diffusion.conditioning import fit_batch
 from limner.diffusion.denoiser import Denoiser, Guided, Prediction
 from limner.diffusion.noise import Between, Bridge, initial, stream
 from limner.diffusion.path import Path
+from limner.diffusion.planes import SMOOTH
 from limner.diffusion.samplers import OnStep, Sampler, ignore
 
 
@@ -104,6 +105,3 @@ def fit_mask(mask: Tensor, latent: Tensor) -> Tensor:
         mask = mask.reshape(-1, 1, *mask.shape[-len(edges) :])
     mask = F.interpolate(mask.to(latent), size=edges, mode=SMOOTH[len(edges)])
     return mask if len(mask) == 1 else fit_batch(mask, len(latent))
-
-
-SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any, cast
-
-from torch import Tensor, nn
+from typing import Any
 
 from limner.diffusion import formats
 from limner.models.build import empty, fill
 from limner.models.checkpoint import Header
 from limner.models.device import Devices
 from limner.models.keys import KeyMap, Place
-from limner.models.vae import Codec, Vae
+from limner.models.vae import SpreadCodec, Vae
 from limner.models.weights import Weights
 
 SAMPLE_RATE = 44100
 
 NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 """Weights are kept as length and direction; how torch's newer weight norm calls the two, and how its older did."""
-
-
-class OobleckCodec(Codec):
-    """diffusers' AutoencoderOobleck; of the spread that it tells of a latent the middle is taken."""
-
-    def encode(self, network: nn.Module, x: Tensor) -> Tensor:
-        encode = cast(Callable[..., tuple[Any]], network.encode)
-        (spread,) = encode(x, return_dict=False)
-        return cast(Tensor, spread.mode())
-
-    def decode(self, network: nn.Module, samples: Tensor) -> Tensor:
-        decode = cast(Callable[..., tuple[Tensor]], network.decode)
-        return decode(samples, return_dict=False)[0]
 
 
 def load_oobleck(weights: Weights, devices: Devices) -> Vae:
@@ -63,7 +48,7 @@ def load_oobleck(weights: Weights, devices: Devices) -> Vae:
         name=header.path.name,
         network=network,
         keys=keys,
-        codec=OobleckCodec(),
+        codec=SpreadCodec(),
         latents=replace(
             formats.STABLE_AUDIO,
             channels=config["decoder_input_channels"],

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from limner.models.checkpoint import Header
 from limner.models.keys import KeyMap, Place
-from limner.models.weights import open_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,16 +31,12 @@ def preload() -> None:
         importlib.import_module(library)
 
 
-def read_weights(header: Header) -> dict[str, Tensor]:
-    """Every tensor of the file, mapped from the disk: pages are read once they are used."""
-    return open_weights(header.path).tensors()
-
-
 def empty(make: Callable[[], M]) -> M:
-    """The module that `make` constructs, without memory for its weights."""
+    """The module that `make` constructs, without memory for its weights. None is drawn: that takes longest."""
     from accelerate import init_empty_weights
+    from transformers.initialization import no_init_weights
 
-    with torch.inference_mode(False), init_empty_weights(include_buffers=False):
+    with torch.inference_mode(False), init_empty_weights(include_buffers=False), no_init_weights():
         return make()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from limner.models.device import Devices
 from limner.models.keys import KeyMap
 from limner.models.patcher import Patcher
 from limner.models.residency import use, within_memory
+from limner.models.text.layouts import BLOCK, IN_BLOCK
 from limner.models.weights import Weights
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -33,20 +33,12 @@ FAST_GELU = 1024
 AT_ONCE = 16
 """Pictures that go through the network together."""
 
-BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
 OPEN_CLIP = {
     "class_embedding": "embeddings.class_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
     "conv1.weight": "embeddings.patch_embedding.weight",
     "ln_pre.": "pre_layrnorm.",
     "ln_post.": "post_layernorm.",
-}
-IN_BLOCK = {
-    "ln_1.": "layer_norm1.",
-    "ln_2.": "layer_norm2.",
-    "mlp.c_fc.": "mlp.fc1.",
-    "mlp.c_proj.": "mlp.fc2.",
-    "attn.out_proj.": "self_attn.out_proj.",
 }
 
 

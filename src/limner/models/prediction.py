@@ -26,11 +26,6 @@ def prediction(file: Weights, *, default: type[Prediction] = Epsilon) -> Predict
     return _kind(file, default)(_levels(file))
 
 
-def says_nothing(file: Weights) -> bool:
-    """Whether the file leaves open what its network predicts."""
-    return "v_pred" not in file and _told(file) not in SAYS_V | SAYS_NOISE
-
-
 def second_generation(file: Weights) -> type[Prediction]:
     """What a file of Stable Diffusion 2 predicts if it does not say: v, unless its count of steps is the older's."""
     return Epsilon if _number(file, "global_step", 0) == EPSILON_STEP else Velocity

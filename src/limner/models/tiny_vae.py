@@ -20,8 +20,6 @@ from limner.models.weights import Weights, joined
 SPACES = {each.tiny: each for each in (formats.SD15, formats.SDXL, formats.SD3, formats.FLUX)}
 """The latent space of each, by the beginning of its files' names."""
 
-SIDES = ("encoder", "decoder")
-
 
 @dataclass(frozen=True, slots=True)
 class TinyCodec(Codec):

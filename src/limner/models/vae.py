@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,19 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, network: nn.Module, samples: Tensor) -> Tensor:
         """Pictures of latents."""
+
+
+class SpreadCodec(Codec):
+    """Of diffusers' AutoencoderKL and its kin: of the spread that they tell of a latent the middle is taken."""
+
+    def encode(self, network: nn.Module, x: Tensor) -> Tensor:
+        encode = cast(Callable[..., tuple[Any]], network.encode)
+        (spread,) = encode(x, return_dict=False)
+        return cast(Tensor, spread.mode())
+
+    def decode(self, network: nn.Module, samples: Tensor) -> Tensor:
+        decode = cast(Callable[..., tuple[Tensor]], network.decode)
+        return decode(samples, return_dict=False)[0]
 
 
 class Vae(KnownVae):

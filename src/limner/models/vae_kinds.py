@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from limner.models import vae_layout
 from limner.models.build import empty, fill
 from limner.models.device import Devices
 from limner.models.keys import KeyMap
-from limner.models.vae import Codec, Vae
+from limner.models.vae import Codec, SpreadCodec, Vae
 from limner.models.weights import Weights
 
 PIXEL_SPACE = "pixel_space"
@@ -57,19 +56,6 @@ def pixel_space() -> Vae:
     )
 
 
-class KlCodec(Codec):
-    """diffusers' AutoencoderKL; of the spread that it tells of a latent the middle is taken."""
-
-    def encode(self, network: nn.Module, x: Tensor) -> Tensor:
-        encode = cast(Callable[..., tuple[Any]], network.encode)
-        (spread,) = encode(x, return_dict=False)
-        return cast(Tensor, spread.mode())
-
-    def decode(self, network: nn.Module, samples: Tensor) -> Tensor:
-        decode = cast(Callable[..., tuple[Tensor]], network.decode)
-        return decode(samples, return_dict=False)[0]
-
-
 class _Nothing(Codec):
     def encode(self, network: nn.Module, x: Tensor) -> Tensor:
         return cast(Tensor, network(x))
@@ -95,7 +81,7 @@ def _pictures(weights: Weights, devices: Devices, latents: LatentFormat | None) 
         name=header.path.name,
         network=network,
         keys=keys,
-        codec=KlCodec(),
+        codec=SpreadCodec(),
         latents=replace(known, channels=config["latent_channels"], stride=2 ** (levels - 1)),
         device=devices.device,
         dtype=devices.vae_dtype(),

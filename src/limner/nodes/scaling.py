@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image as Pictures
 from torch import Tensor
 
+from limner.diffusion.planes import middle
 from limner.nodes.slerp import bislerp
 
 METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
@@ -30,7 +31,7 @@ def scale_planes(planes: Tensor, width: int, height: int, method: str, crop: str
         scaled = scale_planes(frames.flatten(0, 1), width, height, method, crop)
         return scaled.reshape(*frames.shape[:3], height, width).movedim(1, 2)
     if crop == "center":
-        planes = _middle(planes, width, height)
+        planes = middle(planes, width, height)
     if method == "lanczos":
         return torch.stack([_lanczos(item, width, height) for item in planes]).to(planes.device)
     if method == "bislerp":
@@ -53,16 +54,6 @@ def fitting_size(image: Tensor, width: int, height: int) -> tuple[int, int]:
     if not height:
         return width, max(1, round(now_height * width / now_width))
     return width, height
-
-
-def _middle(planes: Tensor, width: int, height: int) -> Tensor:
-    """The middle of planes (..., H, W), as large as its proportions equal width : height; at least a pixel is left."""
-    now_height, now_width = planes.shape[-2:]
-    now, wanted = now_width / now_height, width / height
-    left = round((now_width - now_width * (wanted / now)) / 2) if now > wanted else 0
-    top = round((now_height - now_height * (now / wanted)) / 2) if now < wanted else 0
-    left, top = min(left, (now_width - 1) // 2), min(top, (now_height - 1) // 2)
-    return planes[..., top : now_height - top, left : now_width - left]
 
 
 def _lanczos(item: Tensor, width: int, height: int) -> Tensor:

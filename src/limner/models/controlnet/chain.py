@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.diffusion.conditioning import fit_batch
+from limner.diffusion.planes import middle
 from limner.errors import UnfitInput
 from limner.models.model import BaseModel
 from limner.models.patcher import Patcher
@@ -176,14 +177,9 @@ def merged(ours: Residuals, before: Residuals | None) -> Residuals:
 
 def fitted_hint(picture: Tensor, width: int, height: int) -> Tensor:
     """The middle of a picture (B, C, H, W), as large as its proportions allow, in this size; no pixel is mixed."""
-    now_height, now_width = picture.shape[-2:]
-    if (now_height, now_width) == (height, width):
+    if picture.shape[-2:] == (height, width):
         return picture
-    now, wanted = now_width / now_height, width / height
-    left = round(now_width * (1 - wanted / now) / 2) if now > wanted else 0
-    top = round(now_height * (1 - now / wanted) / 2) if now < wanted else 0
-    middle = picture[:, :, top : now_height - top, left : now_width - left]
-    return F.interpolate(middle, size=(height, width), mode="nearest-exact")
+    return F.interpolate(middle(picture, width, height), size=(height, width), mode="nearest-exact")
 
 
 def _with_channels(picture: Tensor, channels: int, name: str) -> Tensor:

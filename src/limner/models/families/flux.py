@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.diffusion import formats
-from limner.diffusion.conditioning import fit_batch
 from limner.diffusion.conds import Cond, Constant, NoiseShape, Regular, Several
 from limner.diffusion.latents import LatentFormat
 from limner.diffusion.levels import Levels, exponential_shift
+from limner.diffusion.planes import fitted
 from limner.errors import UnfitInput
 from limner.models.checkpoint import Header
 from limner.models.flow.family import Facts, FlowFamily
@@ -129,7 +129,7 @@ def _beside(model: BaseModel, facts: Facts) -> Tensor:
     picture = facts.get("concat_latent_image")
     shown = torch.zeros_like(noise)
     if picture is not None:
-        shown = _fitted(_latent(model.latent_format, picture).to(noise), noise.shape[-2:], len(noise))
+        shown = fitted(_latent(model.latent_format, picture).to(noise), noise.shape[-2:], len(noise))
     if model.in_channels == LED:
         return shown
     mask = facts.get("concat_mask")
@@ -139,7 +139,7 @@ def _beside(model: BaseModel, facts: Facts) -> Tensor:
         return torch.cat([shown, noise.new_ones(len(noise), FILL - LED, *noise.shape[-2:])], dim=1)
     stride = model.latent_format.stride
     pixels = mask.reshape(-1, 1, *mask.shape[-2:]).to(noise) if mask.ndim < 4 else mask[:, :1].to(noise)
-    pixels = _fitted(pixels, [edge * stride for edge in noise.shape[-2:]], len(noise)).round()
+    pixels = fitted(pixels, [edge * stride for edge in noise.shape[-2:]], len(noise)).round()
     return torch.cat([shown, F.pixel_unshuffle(pixels, stride)], dim=1)
 
 
@@ -154,9 +154,3 @@ def _checked(samples: Tensor, what: str) -> Tensor:
             "picture with the VAE of Flux.1"
         )
     return samples
-
-
-def _fitted(x: Tensor, edges: Any, count: int) -> Tensor:
-    if x.shape[-2:] != torch.Size(edges):
-        x = F.interpolate(x, size=tuple(edges), mode="bilinear")
-    return fit_batch(x, count)

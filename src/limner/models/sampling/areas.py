@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner.diffusion.conditioning import fit_batch
 from limner.diffusion.conds import Area
-from limner.diffusion.sampling import SMOOTH
+from limner.diffusion.planes import SMOOTH
 from limner.errors import UnfitInput
 
 FEATHER = 8

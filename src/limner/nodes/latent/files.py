@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from limner.graph.node import node
 from limner.graph.types import Choices, Hidden, InputFiles, Text
 from limner.models.saving import write
 from limner.models.weights import open_weights
+from limner.nodes.image.files import file_digest
 from limner.nodes.sockets import Latent
 
 SAMPLES, VERSION = "latent_tensor", "latent_format_version_0"
@@ -31,8 +31,7 @@ class LatentFiles(InputFiles):
 
 
 def _digest(ctx: RunContext, latent: str) -> str:
-    with ctx.files.input(latent).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(ctx, latent)
 
 
 @node("SaveLatent", category="_for_testing", outputs=(), output_node=True)

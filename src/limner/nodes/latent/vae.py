@@ -9,15 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limner.diffusion.conditioning import fit_batch
 from limner.engine.context import RunContext
-from limner.errors import UnfitInput
 from limner.graph.node import node
 from limner.graph.types import Int, Socket
+from limner.nodes.inpainting import cut_to_places, greyed
 from limner.nodes.memory import check_room
 from limner.nodes.sockets import Image, Latent, Mask, Vae
-
-GREY = 0.5
 
 Frames = Annotated[int, Int(8, 4096, step=4)]
 FrameOverlap = Annotated[int, Int(4, 4096, step=4)]
@@ -95,21 +92,8 @@ def vae_encode_for_inpaint(
 
     grow_mask_by: by how many pixels the latent's mask is larger, so that the seam is painted over too.
     """
-    if mask.numel() == 0 or mask.ndim < 2 or pixels.ndim != 4:
-        raise UnfitInput(
-            f"the mask has the shape {tuple(mask.shape)} and the picture {tuple(pixels.shape)}; (batch, height, width) "
-            "and (batch, height, width, channels) are wanted"
-        )
-    masks = F.interpolate(mask.reshape(-1, 1, *mask.shape[-2:]).float(), size=pixels.shape[1:3], mode="bilinear")
-    if len(masks) > 1:
-        masks = fit_batch(masks, len(pixels))
-    stride = vae.latents.stride
-    height, width = (edge // stride * stride for edge in pixels.shape[1:3])
-    top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-    pixels = pixels[:, top : top + height, left : left + width, :3]
-    masks = masks[..., top : top + height, left : left + width].round()
-    kept = (1 - masks).movedim(1, -1)
-    return {"samples": vae.encode((pixels - GREY) * kept + GREY), "noise_mask": grown(masks, grow_mask_by)}
+    pixels, masks = cut_to_places(pixels, mask, vae.latents.stride)
+    return {"samples": vae.encode(greyed(pixels, masks)), "noise_mask": grown(masks.round(), grow_mask_by)}
 
 
 def grown(masks: Tensor, pixels: int) -> Tensor:
