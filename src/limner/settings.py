@@ -50,6 +50,7 @@ class Settings:
     comfyui_temp: bool = True  # whether a ComfyUI's temporary pictures are fetched too
     models: tuple[Path, ...] = ()  # model folders beside the data directory's own
     custom_nodes: tuple[Path, ...] = ()  # folders with packs of custom nodes; their code runs in the engine
+    custom_node_routes: bool = False  # whether packs answer HTTP requests to the routes that they declare
     cache: str = "classic"  # which results an engine keeps between runs: classic, lru=N, ram=GB or none
     extra_model_paths: tuple[Path, ...] = ()  # files that tell of further model folders, as ComfyUI reads them
     allow_pickle: bool = False  # whether pickled model files are read, by torch's reader that runs no code of theirs
@@ -248,6 +249,7 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "comfyui_temp": (_yes, "yes or no"),
     "models": (_paths, f"folders, joined by {os.pathsep}"),
     "custom_nodes": (_paths, f"folders, joined by {os.pathsep}"),
+    "custom_node_routes": (_yes, "yes or no"),
     "cache": (_cache, "classic, lru=N (a number from 1 on), ram=GB (a number above 0) or none"),
     "extra_model_paths": (_paths, f"files, joined by {os.pathsep}"),
     "allow_pickle": (_yes, "yes or no"),

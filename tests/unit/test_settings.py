@@ -35,6 +35,7 @@ def test_settings_survive_the_way_to_a_child_process(tmp_path: Path) -> None:
         comfyui_temp=False,
         extra_model_paths=(tmp_path / "extra.yaml",),
         allow_pickle=True,
+        custom_node_routes=True,
         cache="lru=5",
         vram_budget_gb=7.5,
         ram_budget_gb=0.25,

@@ -34,6 +34,15 @@ def catalogue_key(digest: str) -> str:
     return f"{CATALOGUES}/{digest}.json"
 
 
+ANSWERS = f"{CATALOGUES}/answer-"
+"""What the keys of node packs' answers start with, which are collected as catalogues are."""
+
+
+def answer_key(name: str) -> str:
+    """Where the body of a node pack's answer lies that is too large for a message."""
+    return f"{ANSWERS}{name}"
+
+
 def input_key(tenant: str, sha256: str) -> str:
     return f"{TENANTS}/{tenant}/inputs/{sha256}"
 

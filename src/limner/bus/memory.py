@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from limner import logs
 from limner.bus.messages import Heartbeat, Message, Token
-from limner.bus.port import Delivery, Listener, M, Responder, Subscription
+from limner.bus.port import Delivery, Listener, M, NobodyAnswers, Responder, Subscription
 from limner.errors import PayloadTooLarge, Unavailable
 
 log = logs.get("limner.bus")
@@ -112,7 +112,7 @@ class MemoryBus:
         self._check(message.encode())
         responder = self._responders.get(subject)
         if responder is None:
-            raise Unavailable(f"Nobody answers on {subject}.")
+            raise NobodyAnswers(f"Nobody answers on {subject}.")
         try:
             replied = await asyncio.wait_for(responder(message.encode()), timeout)
         except TimeoutError as error:

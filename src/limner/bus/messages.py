@@ -215,6 +215,28 @@ class Checked(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Message):
+    """A request to an HTTP route of a node pack, for a worker that has it (request `limner.route.<worker>`).
+
+    `asked`: `method`, `path` (percent-encoded), `query`, `headers` (pairs). `body` is base64.
+    """
+
+    asked: dict[str, Any]
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed(Message):
+    """Answer to Route. `answer`: `routed` (false: no pack has the route), `status`, `headers` (pairs) and `fault`, a
+    code and a message where no handler answered. `body` is base64; a larger one is the blob `key`.
+    """
+
+    answer: dict[str, Any]
+    body: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat(Message):
     """Value in KV `limner_workers`, put every 5 s under the worker's id."""
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from limner.bus.messages import Heartbeat, Message, Token
+from limner.errors import Unavailable
 
 M = TypeVar("M", bound=Message)
 
@@ -14,6 +15,10 @@ Listener = Callable[[str, bytes], Awaitable[None]]
 
 Responder = Callable[[bytes], Awaitable[Message]]
 """Gets a request's body and gives the answer."""
+
+
+class NobodyAnswers(Unavailable):
+    """The bus is there, but nobody serves the subject."""
 
 
 class Delivery(Protocol):
@@ -101,7 +106,9 @@ class Bus(Protocol):
         """
         ...
 
-    async def request(self, subject: str, message: Message, answer: type[M], timeout: float) -> M: ...
+    async def request(self, subject: str, message: Message, answer: type[M], timeout: float) -> M:
+        """The answer of whoever serves the subject. Raises NobodyAnswers, and Unavailable where none came in time."""
+        ...
 
     async def serve(self, subject: str, queue_group: str, responder: Responder) -> Subscription:
         """Answers requests, each by one member of the queue group, many at once."""

@@ -38,6 +38,11 @@ def check(pool: str) -> str:
     return f"limner.check.{pool}"
 
 
+def route(worker: str) -> str:
+    """Takes a request to the HTTP routes of a worker's node packs (messages Route, Routed)."""
+    return f"limner.route.{worker}"
+
+
 def events(tenant: str, job_id: str) -> str:
     return f"limner.ev.{tenant}.{job_id}"
 

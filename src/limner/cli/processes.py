@@ -30,6 +30,10 @@ CustomNodes = Annotated[
         help="A folder with packs of custom nodes, whose code is run; may be given several times.  [default: none]",
     ),
 ]
+CustomNodeRoutes = Annotated[
+    bool | None,
+    typer.Option("--custom-node-routes", help="Let packs answer HTTP requests to the routes that they declare."),
+]
 Output = Annotated[Path | None, typer.Option(help="Folder for readable copies of outputs.  [default: DATA_DIR/output]")]
 Workers = Annotated[int | None, typer.Option(help="How many workers, each with an engine.  [default: 1]")]
 Engines = Annotated[
@@ -70,6 +74,7 @@ def serve(
     data_dir: DataDir = None,
     models: Models = None,
     custom_nodes: CustomNodes = None,
+    custom_node_routes: CustomNodeRoutes = None,
     cache_lru: CacheLru = None,
     cache_ram: CacheRam = None,
     cache_none: CacheNone = False,
@@ -96,6 +101,7 @@ def serve(
         data_dir=data_dir,
         models=several(models),
         custom_nodes=several(custom_nodes),
+        custom_node_routes=custom_node_routes,
         cache=cache_policy(cache_lru, cache_ram, cache_none),
         extra_model_paths=several(extra_model_paths),
         allow_pickle=allow_pickle,
@@ -119,18 +125,21 @@ def serve(
     raise typer.Exit(process.serve(settings, on_ready=_say_ready))
 
 
-def gateway(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+def gateway(
+    host: Host = None, port: Port = None, data_dir: DataDir = None, custom_node_routes: CustomNodeRoutes = None
+) -> None:
     """Starts a gateway alone. Needs LIMNER_NATS_URL, and LIMNER_DATABASE_URL and LIMNER_STORE_URL for shared places."""
     from limner.processes import gateway as process
     from limner.settings import Settings
 
-    process.run(Settings.from_env(host=host, port=port, data_dir=data_dir))
+    process.run(Settings.from_env(host=host, port=port, data_dir=data_dir, custom_node_routes=custom_node_routes))
 
 
 def worker(
     data_dir: DataDir = None,
     models: Models = None,
     custom_nodes: CustomNodes = None,
+    custom_node_routes: CustomNodeRoutes = None,
     cache_lru: CacheLru = None,
     cache_ram: CacheRam = None,
     cache_none: CacheNone = False,
@@ -153,6 +162,7 @@ def worker(
         data_dir=data_dir,
         models=several(models),
         custom_nodes=several(custom_nodes),
+        custom_node_routes=custom_node_routes,
         cache=cache_policy(cache_lru, cache_ram, cache_none),
         extra_model_paths=several(extra_model_paths),
         allow_pickle=allow_pickle,

@@ -14,6 +14,7 @@ from limner.compat import install as stand_ins
 from limner.compat import packs
 from limner.compat.pack import Found, Pack
 from limner.compat.place import Place
+from limner.compat.routes import Routes
 from limner.compat.web import gathered
 from limner.engine.context import RunContext
 from limner.graph.folders import Folders
@@ -30,16 +31,21 @@ class Custom:
     place: Place
     found: Sequence[Found]
     early_faults: Mapping[str, str] = field(default_factory=dict)
+    with_routes: bool = False
     packs: list[Pack] = field(default_factory=list)
     web: dict[str, str] = field(default_factory=dict)
+    routes: Routes | None = None
 
     @classmethod
-    def begin(cls, folders: Sequence[Path], *, work: Path, models: ModelFolders) -> Custom:
-        """Finds packs, also where extra_model_paths.yaml says, and runs what they want to have run before torch."""
+    def begin(cls, folders: Sequence[Path], *, work: Path, models: ModelFolders, with_routes: bool = False) -> Custom:
+        """Finds packs, also where extra_model_paths.yaml says, and runs what they want to have run before torch.
+
+        with_routes: their HTTP routes are to be answered.
+        """
         place = Place(folder=work.absolute(), models=models)
         stand_ins.install(place)
         found = packs.find([*folders, *models.pack_folders])
-        return cls(place=place, found=found, early_faults=packs.prestart(found))
+        return cls(place=place, found=found, early_faults=packs.prestart(found), with_routes=with_routes)
 
     def load(self, own: Mapping[str, NodeType], services: Mapping[type, Any]) -> dict[str, NodeType]:
         """Every pack's nodes, by class name. Faults are logged and kept with their packs."""
@@ -54,6 +60,8 @@ class Custom:
         self.web, too_large = gathered({**folders, **{name: path for name, path in told.items() if path.is_dir()}})
         if too_large:
             log.warning("files of packs for the browser are too large to be served", files=too_large[:20])
+        if self.with_routes:
+            self.routes = Routes(sys.modules["server"].PromptServer.instance)
         return {name: kind for pack in self.packs for name, kind in pack.kinds.items()}
 
     @contextmanager

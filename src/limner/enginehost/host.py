@@ -55,8 +55,30 @@ class Models(Protocol):
 Ask = Callable[[list[dict[str, Any]], Callable[[list[Any]], None]], None]
 """(questions, what takes the verdicts): answers from another thread."""
 
+Tell = Callable[[dict[str, Any], bytes], None]
+Serve = Callable[[dict[str, Any], bytes, Tell], None]
+"""(request, its body, what takes the answer and its body): the routes of node packs, answered from another thread."""
+
 Beside = Callable[[RunContext, RunRequest, Callable[[], None]], AbstractContextManager[object]]
 """(context, request, what stops the run) -> what a run is wrapped in."""
+
+
+SPARE_FILES = 64
+"""How many files a run may have to open beside what nodes hold."""
+
+
+def worn() -> str:
+    """Why this process can serve no further run; empty where it can."""
+    spare: list[int] = []
+    try:
+        for _ in range(SPARE_FILES):
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return f"its nodes left too many files open ({error.strerror})"
+    finally:
+        for number in spare:
+            os.close(number)
+    return ""
 
 
 def nothing_beside(*_: object) -> AbstractContextManager[object]:
@@ -73,6 +95,7 @@ class Loaded:
     preload: Callable[[], None] = lambda: None  # what the first run would have to wait for
     computing: Callable[[], AbstractContextManager[object]] = nullcontext  # what nodes run in
     ask: Ask | None = None  # what node classes say of inputs
+    serve: Serve | None = None  # requests to the routes of node packs, where these are on
     beside: Beside = nothing_beside  # what goes on beside a run: node packs know which one it is
 
 
@@ -91,6 +114,7 @@ class Host:
         self._announcing = threading.Lock()
         self._models: Models | None = None
         self._ask: Ask | None = None
+        self._serve: Serve | None = None
         self._info: EngineInfo | None = None
         self._ctx: RunContext | None = None
         self._ready = False
@@ -102,6 +126,7 @@ class Host:
         loaded = self._load()
         self._models = loaded.models
         self._ask = loaded.ask
+        self._serve = loaded.serve
         self._ready = True
         self.announce()
         frame = self._first_work(loaded)
@@ -110,12 +135,19 @@ class Host:
                 request = RunRequest(**{k: v for k, v in frame.header.items() if k != "kind"})
                 if self._takes(request.run):
                     self._run(loaded, request)
+                    self._retire_if_worn()
                 self._stopped.discard(request.run)
             elif frame.kind == protocol.RETRACT:
                 loaded.executor.retract()
             else:
                 _free(loaded, frame.header)
             frame = self._work.get()
+
+    def _retire_if_worn(self) -> None:
+        """Ends this process where a node has used up what the next run needs; the supervisor starts a fresh one."""
+        if reason := worn():
+            self._channel.send({"kind": protocol.FATAL, "message": reason})
+            os._exit(1)
 
     def _first_work(self, loaded: Loaded) -> Frame:
         """Where none waits, the time is used to load what the first run would have to wait for.
@@ -157,6 +189,8 @@ class Host:
                 self._answers.put(frame)
             case protocol.CHECK:
                 self._check(frame.header["call"], frame.header["questions"])
+            case protocol.ROUTE:
+                self._route(frame.header["call"], frame.header["asked"], frame.tail)
             case protocol.WATCH:
                 self._previews = frame.header["previews"]
                 if self._ctx is not None:
@@ -172,6 +206,15 @@ class Host:
             answer([None] * len(questions))
         else:
             self._ask(questions, answer)
+
+    def _route(self, call: int, asked: dict[str, Any], body: bytes) -> None:
+        def answer(told: dict[str, Any], its_body: bytes) -> None:
+            self._channel.send({"kind": protocol.ROUTED, "call": call, "answer": told}, its_body)
+
+        if self._serve is None:
+            answer({"routed": False}, b"")
+        else:
+            self._serve(asked, body, answer)
 
     def _takes(self, run: int) -> bool:
         """Whether this thread is the one to end the run. `remove` is one step: it works for one thread only."""

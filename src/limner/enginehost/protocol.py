@@ -1,10 +1,10 @@
 """What the supervisor and the engine process say to each other: frames of plain data over a socketpair.
 
 A frame is two big-endian 32-bit lengths, a JSON header of the first length, and a binary tail of the second
-(a preview picture, mostly absent). `kind` in the header says which:
+(a preview picture, the body of a request or an answer; mostly absent). `kind` in the header says which:
 
-    to the engine    run, interrupt, watch, free, retract, reserved, check
-    from the engine  info, event, reserve, keep, checked, ended, fatal
+    to the engine    run, interrupt, watch, free, retract, reserved, check, route
+    from the engine  info, event, reserve, keep, checked, routed, ended, fatal
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ FREE = "free"  # unload_models, free_memory
 RETRACT = "retract"  # the last run's end was refused: its files are not kept
 RESERVED = "reserved"  # run, call, ok, reason, names: the answer to reserve and keep
 CHECK = "check"  # call, questions: what node classes say of inputs, asked beside a run
+ROUTE = "route"  # call, asked (method, path, query, headers): a request to a handler of a node pack; its body: the tail
 INFO = "info"  # info: EngineInfo's members; sent again when something in it changed
 EVENT = "event"  # run, event (class name), data, files; the tail is a preview's picture
 RESERVE = "reserve"  # run, call, subfolder, prefix, extension, count
 KEEP = "keep"  # run, call, subfolder, filename, sha256: a file that a node has named itself
 CHECKED = "checked"  # call, verdicts
+ROUTED = "routed"  # call, answer (routed, status, headers, fault); its body: the tail
 ENDED = "ended"  # run, outcome, end (the last event's members), outputs, meta, files, models
 FATAL = "fatal"  # message: the engine cannot start, and ends
 

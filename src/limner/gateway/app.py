@@ -14,7 +14,9 @@ from limner.comfy.dialect.socket import Sockets
 from limner.gateway import errors
 from limner.gateway.deps import Services
 from limner.gateway.edge import Edge
+from limner.gateway.packs import PackFace
 from limner.gateway.routes import health, home
+from limner.services.pack_routes import PackRoutes
 
 
 def create_app(services: Services) -> FastAPI:
@@ -48,6 +50,9 @@ def create_app(services: Services) -> FastAPI:
     )
     app.include_router(health.router(services))
     app.include_router(home.router())
+    if services.custom_node_routes:
+        routes = PackRoutes(services.bus, services.blobs, services.catalogues)
+        app.router.default = PackFace(routes, services.pool, otherwise=app.router.default)
     app.add_middleware(Edge, max_body_bytes=services.max_upload_bytes)
     errors.install(app)
     return app

@@ -27,5 +27,6 @@ class Services:
     blobs: BlobStore
     tenant: str = DEFAULT_TENANT
     pool: str = "default"
+    custom_node_routes: bool = False  # whether node packs answer requests to the routes that they declare
     max_upload_bytes: int = 100 * 1024 * 1024
     draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when it is about to stop: /readyz says so

@@ -26,13 +26,15 @@ class Catalogue:
     """Node specs by class name, and file names by model folder (`checkpoints`, `loras`, ...).
 
     `web`: what packs of custom nodes bring for the browser, content in base 64 by path below /extensions. `packs`:
-    what became of each pack (`name`, number of `nodes`, `fault`, nodes `left_out` with the reason).
+    what became of each pack (`name`, number of `nodes`, `fault`, nodes `left_out` with the reason). `routes`: their
+    HTTP routes, where these are answered (`method`, or `*`, and `path` with names in braces for what varies).
     """
 
     nodes: Mapping[str, NodeSpec]
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     web: Mapping[str, str] = field(default_factory=dict)
     packs: Sequence[Mapping[str, Any]] = ()
+    routes: Sequence[Mapping[str, str]] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -73,7 +75,7 @@ class Catalogue:
         """What a worker hands in and a database keeps."""
         nodes, lists = shared({name: spec.to_json() for name, spec in self.nodes.items()})
         models = {folder: list(names) for folder, names in self.models.items()}
-        more = {"lists": lists, "web": dict(self.web), "packs": list(self.packs)}
+        more = {"lists": lists, "web": dict(self.web), "packs": list(self.packs), "routes": list(self.routes)}
         return {
             "v": VERSION,
             "nodes": nodes,
@@ -89,6 +91,7 @@ class Catalogue:
             models={folder: tuple(names) for folder, names in raw.get("models", {}).items()},
             web=dict(raw.get("web", {})),
             packs=tuple(raw.get("packs", ())),
+            routes=tuple(raw.get("routes", ())),
         )
 
     @classmethod
@@ -110,6 +113,7 @@ class Catalogue:
             },
             web={path: content for each in reversed(in_order) for path, content in each.web.items()},
             packs=tuple(pack for each in in_order for pack in each.packs),
+            routes=tuple(route for each in in_order for route in each.routes),
         )
 
     @staticmethod

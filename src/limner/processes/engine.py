@@ -59,7 +59,7 @@ def _custom(arguments: argparse.Namespace, folders: ModelFolders) -> Custom | No
 
     logs.setup("text", "info")
     work = arguments.work or Path(tempfile.mkdtemp(prefix="limner-custom-"))
-    return Custom.begin(arguments.custom_nodes, work=work, models=folders)
+    return Custom.begin(arguments.custom_nodes, work=work, models=folders, with_routes=arguments.custom_node_routes)
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the supervisor")
     parser.add_argument("--models", type=Path, action="append", default=[], help="a folder with checkpoints/ ...")
     parser.add_argument("--custom-nodes", type=Path, action="append", default=[], help="a folder with packs of nodes")
+    parser.add_argument("--custom-node-routes", action="store_true", help="answer the packs' HTTP routes")
     parser.add_argument("--cache", type=CachePolicy.parse, default=CachePolicy(), help="classic, lru=N, ram=GB or none")
     parser.add_argument("--extra-model-paths", type=Path, action="append", default=[], help="tells of more folders")
     parser.add_argument("--allow-pickle", action="store_true", help="read pickled model files, tensors only")

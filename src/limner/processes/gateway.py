@@ -88,6 +88,7 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
             bus=bus,
             blobs=blobs,
             pool=settings.pool,
+            custom_node_routes=settings.custom_node_routes,
             max_upload_bytes=settings.max_upload_bytes,
         )
     finally:

@@ -45,7 +45,13 @@ async def work(settings: Settings, engine: Chosen, *, restart_fd: int | None = N
     logs.bind(worker=worker_id)  # several workers may write to one log
     settings.prepare_data_dir()
     with scratch_folder(settings.data_dir / "work", worker_id) as scratch:
-        config = WorkerConfig(id=worker_id, pool=settings.pool, scratch=scratch, output=settings.output_dir)
+        config = WorkerConfig(
+            id=worker_id,
+            pool=settings.pool,
+            scratch=scratch,
+            output=settings.output_dir,
+            custom_node_routes=settings.custom_node_routes,
+        )
         bus = await JetStreamBus.connect(
             settings.nats_url, name=config.id, inbox_prefix=f"_INBOX.{config.id}", wait_seconds=0.5
         )
@@ -85,6 +91,7 @@ def engine_of(
             settings.models,
             custom_nodes=settings.custom_nodes,
             work=work,
+            custom_node_routes=settings.custom_node_routes,
             cache=settings.cache,
             options=model_options(settings),
         )

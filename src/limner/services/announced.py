@@ -38,6 +38,11 @@ class Announced:
         """The worker's next heartbeat will say so as well."""
         self._served[worker] = (digest, now)
 
+    @property
+    def workers(self) -> dict[str, str]:
+        """The digest that each worker served when it was heard last."""
+        return {worker: digest for worker, (digest, _) in self._served.items()}
+
     def digests(self, now: float) -> frozenset[str]:
         for worker, (_, heard_at) in list(self._served.items()):
             if now - heard_at > MISSED_SECONDS:

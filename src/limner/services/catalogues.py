@@ -91,6 +91,13 @@ class Catalogues:
         except Unavailable:
             return False
 
+    async def of_workers(self, pool: str = "default") -> dict[str, Catalogue]:
+        """What each of the pool's workers serves, those included that are gone for a moment."""
+        await self.current(pool)
+        known = self._pools[pool]
+        told = known.announced.workers.items()
+        return {worker: known.parts[digest] for worker, digest in told if digest in known.parts}
+
     async def workers(self) -> list[Heartbeat]:
         """The workers that are there now."""
         return await self._bus.workers()

@@ -17,7 +17,6 @@ from limner.bus.messages import Control, Done, Heartbeat
 from limner.bus.port import Bus, Delivery
 from limner.enginehost.protocol import EngineInfo
 from limner.errors import LimnerError, Misconfigured, Unavailable
-from limner.worker.checks import answer_checks
 from limner.worker.engines.port import Engine, EngineLost
 from limner.worker.gateway import Gateways
 from limner.worker.heartbeat import Offers, Pulse
@@ -26,6 +25,7 @@ from limner.worker.lease import Lease
 from limner.worker.leaving import Leaving
 from limner.worker.quarantine import Quarantine
 from limner.worker.resuming import held_before
+from limner.worker.serving import answer_checks, answer_routes
 from limner.worker.steering import Steering
 from limner.worker.turn import Turns
 from limner.worker.warm import WarmLane
@@ -48,6 +48,7 @@ class WorkerConfig:
     pool: str
     scratch: Path
     output: Path | None = None
+    custom_node_routes: bool = False  # whether requests to the routes of node packs are answered
 
 
 class Worker:
@@ -64,6 +65,7 @@ class Worker:
     ) -> None:
         self._config = config
         self._bus = bus
+        self._blobs = blobs
         self._engine = engine
         self._gateways = Gateways(bus, config.id)
         self._lease = Lease(bus)
@@ -97,6 +99,9 @@ class Worker:
         helpers.append(asyncio.create_task(self._offers.run()))
         if self._engine.checks:
             helpers.append(asyncio.create_task(answer_checks(self._bus, self._engine, self._config.pool)))
+        if self._config.custom_node_routes:
+            answering = answer_routes(self._bus, self._blobs, self._engine, self._config.id)
+            helpers.append(asyncio.create_task(answering))
         for helper in helpers:
             helper.add_done_callback(self._helper_ended)
         control = await self._patiently_subscribe()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from limner.bus import subjects
 from limner.bus.jetstream import JetStreamBus
 from limner.bus.memory import MemoryBus
-from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Token
-from limner.bus.port import Bus, Delivery
+from limner.bus.messages import Claim, Claimed, Heartbeat, Message, Route, Routed, Token
+from limner.bus.port import Bus, Delivery, NobodyAnswers
 from limner.errors import PayloadTooLarge, Unavailable
 from tests.support.nats import NatsServer
 
@@ -248,7 +250,7 @@ async def test_requests_are_answered_many_at_once(bus: Bus) -> None:
 
 async def test_a_request_that_nobody_answers_is_unavailable(bus: Bus) -> None:
     claim = Claim(id="j", epoch=0, worker="w", delivery="d")
-    with pytest.raises(Unavailable):
+    with pytest.raises(NobodyAnswers):
         await bus.request("limner.test.nobody", claim, Claimed, 0.5)
 
     async def stumble(body: bytes) -> Message:
@@ -257,6 +259,22 @@ async def test_a_request_that_nobody_answers_is_unavailable(bus: Bus) -> None:
     serving = await bus.serve("limner.test.bug", "group", stumble)
     with pytest.raises(Unavailable):
         await bus.request("limner.test.bug", claim, Claimed, 0.2)
+    await serving.stop()
+
+
+async def test_a_request_for_a_node_pack_reaches_that_worker_with_its_body(bus: Bus, elsewhere: Bus) -> None:
+    body = base64.b64encode(bytes(range(256)) * 2**12).decode()  # the largest that there may be
+
+    async def answer(received: bytes) -> Message:
+        request = Route.decode(received)
+        return Routed(answer={"routed": True, "path": request.asked["path"]}, body=request.body)
+
+    serving = await elsewhere.serve(subjects.route("w-1"), subjects.WORKERS, answer)
+    asked = Route(asked={"method": "POST", "path": "/pack/%C3%A4"}, body=body)
+    routed = await bus.request(subjects.route("w-1"), asked, Routed, 5)
+    assert (routed.answer, routed.body) == ({"routed": True, "path": "/pack/%C3%A4"}, body)
+    with pytest.raises(NobodyAnswers):
+        await bus.request(subjects.route("w-2"), asked, Routed, 5)
     await serving.stop()
 
 

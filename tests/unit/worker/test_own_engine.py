@@ -366,3 +366,29 @@ async def test_a_start_that_is_broken_off_leaves_nothing_open(monkeypatch: pytes
     with pytest.raises(asyncio.CancelledError):
         await start
     assert process.num_fds() == open_before
+
+
+async def test_a_request_to_a_node_pack_is_answered_while_a_workflow_runs(engine: OwnEngine, tmp_path: Path) -> None:
+    desk = Desk()
+    running = asyncio.create_task(engine.run(request(workflow("Steps", count=LONG), tmp_path), desk))
+    await desk.stepped.wait()
+    told, body = await engine.route({"path": "/x", "headers": [["X-Told", "yes"]]}, b"body")
+    assert (told["status"], told["headers"], body) == (200, [["X-Told", "yes"]], b"BODY")
+    await engine.interrupt()
+    assert (await running).outcome == "interrupted"
+
+
+@pytest.mark.parametrize("path", ["/dies", "/says-nothing"])
+async def test_an_engine_that_does_not_answer_for_a_node_pack_is_told(
+    engine: OwnEngine, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path == "/says-nothing":
+        monkeypatch.setattr(own, "ROUTE_SECONDS", 0.1)
+    told, _ = await engine.route({"path": path, "headers": []}, b"")
+    assert (told["status"], told["fault"][0]) == (503, "dependency_unavailable")
+
+
+async def test_an_engine_that_is_not_up_answers_no_node_packs_request(engine: OwnEngine) -> None:
+    await engine.close()
+    told, _ = await engine.route({"path": "/x", "headers": []}, b"")
+    assert (told["status"], told["fault"][0]) == (503, "dependency_unavailable")

@@ -20,7 +20,7 @@ from limner.engine.context import RunContext
 from limner.engine.executor import Executor
 from limner.engine.library import NodeLibrary
 from limner.enginehost.channel import Channel
-from limner.enginehost.host import Host, Loaded
+from limner.enginehost.host import Host, Loaded, Tell
 from limner.enginehost.protocol import EngineInfo
 from limner.errors import NotFound
 from limner.graph.kinds import Result
@@ -169,7 +169,16 @@ def load(preload: Callable[[], None]) -> Loaded:
         raise RuntimeError("no libraries here")
     library = NodeLibrary.of(NODES)
     executor = Executor(library, OutputCache())
-    return Loaded(executor=executor, models=NoModels(), preload=preload, computing=computing)
+    return Loaded(executor=executor, models=NoModels(), preload=preload, computing=computing, serve=serve)
+
+
+def serve(asked: dict[str, Any], body: bytes, answer: Tell) -> None:
+    """Answers with the body in capital letters, or as the path says."""
+    if asked["path"] == "/dies":
+        os._exit(3)
+    if asked["path"] != "/says-nothing":
+        told = {"routed": True, "status": 200, "headers": asked["headers"], "fault": None}
+        threading.Thread(target=answer, args=(told, body.upper())).start()
 
 
 def main() -> None:

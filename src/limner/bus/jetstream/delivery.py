@@ -7,8 +7,9 @@ import json
 
 from limner.bus.jetstream.connection import Connection
 from limner.bus.jetstream.layout import SECOND
-from limner.bus.jetstream.requests import NobodyAnswers, Requests
+from limner.bus.jetstream.requests import Requests
 from limner.bus.messages import Token
+from limner.bus.port import NobodyAnswers
 
 
 class Delivery:

@@ -13,7 +13,8 @@ from nats.aio.msg import Msg
 from limner.bus import subjects
 from limner.bus.jetstream.connection import Connection, words
 from limner.bus.jetstream.layout import ACK_WAIT_SECONDS
-from limner.bus.jetstream.requests import ANSWER_SECONDS, API, NobodyAnswers, Refused, Requests
+from limner.bus.jetstream.requests import ANSWER_SECONDS, API, Refused, Requests
+from limner.bus.port import NobodyAnswers
 from limner.errors import Unavailable
 
 MOST_LISTED = 1000

@@ -9,6 +9,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from limner.bus.jetstream.connection import Connection, too_large, words
+from limner.bus.port import NobodyAnswers
 from limner.errors import Unavailable
 
 API = "$JS.API"
@@ -24,10 +25,6 @@ class Refused(Exception):
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("description", error)))
         self.code = int(error.get("err_code", 0))
-
-
-class NobodyAnswers(Unavailable):
-    """The server is there, but nobody listens on the subject."""
 
 
 class Requests:

@@ -1,12 +1,11 @@
 """PromptServer: what packs tell their part in the browser, and the routes that they declare at import.
 
-Routes are kept in a table; nothing here listens.
+Routes are kept in a table (limner.compat.routes answers them); nothing here listens.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import uuid as uuid
 from collections.abc import Callable
 from functools import cached_property
@@ -16,6 +15,7 @@ from aiohttp import web as web
 
 from limner import logs
 from limner.compat.inputs import as_json
+from limner.compat.loops import LoopThread
 from limner.compat.modules.protocol import BinaryEventTypes as BinaryEventTypes
 from limner.compat.place import here
 from limner.compat.previews import encoded
@@ -35,6 +35,7 @@ class PromptServer:
 
     def __init__(self) -> None:
         self.routes = web.RouteTableDef()
+        self.loop_thread = LoopThread()
         self.supports = ["custom_nodes_from_web"]
         self.sockets: dict[str, Any] = {}
         self.sockets_metadata: dict[str, Any] = {}
@@ -52,12 +53,10 @@ class PromptServer:
         """Packs add static folders and routes to it."""
         return web.Application()
 
-    @cached_property
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """A loop that runs in a thread of its own, for `run_coroutine_threadsafe` and `call_soon_threadsafe`."""
-        loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, name="packs", daemon=True).start()
-        return loop
+        return self.loop_thread.loop
 
     @property
     def client_id(self) -> str | None:

@@ -29,6 +29,7 @@ START_SECONDS = 300.0  # a cold disk and a busy machine make torch slow to load
 START_NEWS_SECONDS = 15.0
 LAST_NEWS_SECONDS = 1.0  # how long what a dead engine has sent may take to be read
 CHECK_SECONDS = 1.5
+ROUTE_SECONDS = 33.0  # more than the engine gives the handlers of node packs
 PAUSE_ABOVE_FRAMES = 256
 LONGEST_LINE_BYTES = 1 << 20
 KEPT_VARIABLES = (
@@ -53,6 +54,7 @@ def engine_command(
     custom_nodes: Sequence[Path] = (),
     work: Path | None = None,
     cache: str = "classic",
+    custom_node_routes: bool = False,
     options: Sequence[str] = (),
 ) -> list[str]:
     """How the real engine process is started; the socket's number is appended. `work`: a folder for custom nodes.
@@ -64,6 +66,8 @@ def engine_command(
         command += ["--models", str(folder)]
     for folder in custom_nodes:
         command += ["--custom-nodes", str(folder)]
+    if custom_node_routes:
+        command.append("--custom-node-routes")
     if custom_nodes and work is not None:
         command += ["--work", str(work)]
     return command
@@ -93,6 +97,7 @@ class OwnEngine:
         self._last_words = ""
         self._calls = count(1)
         self._checks: dict[int, asyncio.Future[list[Any]]] = {}
+        self._routed: dict[int, asyncio.Future[Frame]] = {}
         self.info = EngineInfo()
 
     @property
@@ -213,6 +218,25 @@ class OwnEngine:
         finally:
             del self._checks[call]
 
+    async def route(self, asked: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """The engine keeps its own time; one that says nothing at all is given up a little later."""
+        wire = self._wire
+        if wire is None or wire.closed or not self._ready.is_set():
+            return _unavailable("the engine with this node pack is starting"), b""
+        call = next(self._calls)
+        answer = self._routed[call] = asyncio.get_running_loop().create_future()
+        wire.send({"kind": protocol.ROUTE, "call": call, "asked": asked}, body)
+        ended = asyncio.create_task(wire.ended.wait())
+        try:
+            await asyncio.wait({answer, ended}, timeout=ROUTE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._routed[call]
+            ended.cancel()
+        if answer.done():
+            frame = answer.result()
+            return frame.header["answer"], frame.tail
+        return _unavailable("the engine with this node pack is gone, or says nothing"), b""
+
     async def accepted(self) -> None:
         """Nothing was kept for the run's sake."""
 
@@ -276,6 +300,11 @@ class OwnEngine:
             answer = self._checks.get(frame.header["call"])
             if answer is not None and not answer.done():
                 answer.set_result(frame.header["verdicts"])
+            return True
+        if frame.kind == protocol.ROUTED:
+            routed = self._routed.get(frame.header["call"])
+            if routed is not None and not routed.done():
+                routed.set_result(frame)
             return True
         if frame.kind == protocol.ENDED and frame.header["run"] == self._run:
             self._run_is_over()  # it did stop, however long what it has told before takes us
@@ -363,9 +392,9 @@ class _Wire(asyncio.Protocol):
             self._transport.resume_reading()
         return frame
 
-    def send(self, header: dict[str, Any]) -> None:
+    def send(self, header: dict[str, Any], tail: bytes = b"") -> None:
         if self._transport is not None and not self.closed:
-            self._transport.write(encode(header))
+            self._transport.write(encode(header, tail))
 
     def close(self) -> None:
         """At once: what could not be sent yet has nobody to read it."""
@@ -422,6 +451,11 @@ def _kill_group(leader: int) -> None:
 def clean_environment() -> dict[str, str]:
     """What the engine process may know of our environment: no credentials, no addresses."""
     return {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES or k.startswith(KEPT_PREFIXES)}
+
+
+def _unavailable(message: str) -> dict[str, Any]:
+    """What the engine itself would answer."""
+    return {"routed": True, "status": 503, "headers": [], "fault": ["dependency_unavailable", message]}
 
 
 def _ended(header: dict[str, Any]) -> RunEnded:

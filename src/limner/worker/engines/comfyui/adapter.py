@@ -162,6 +162,9 @@ class ComfyEngine:
     async def check(self, questions: list[dict[str, Any]]) -> list[Any]:
         return [None] * len(questions)
 
+    async def route(self, asked: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:  # noqa: ARG002
+        return {"routed": False}, b""  # its catalogue tells of no routes: it cannot be asked which it has
+
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """The instance does it when it is between prompts. One that does not answer has nothing to free."""
         try:
