@@ -15,9 +15,9 @@ def encoders_take_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda spread, generator=None: spread.mode())
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small networks are faster so."""
+    """Small networks are faster so, and sums come out to the last bit whoever else uses the machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

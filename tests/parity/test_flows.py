@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from limner.diffusion.levels import exponential_shift, straight
 from tests.parity import theirs
 from tests.parity.flows import CHANNELS, HEIGHT, WIDTH, made, packed, qwen_ids, t5_ids, walk
-from tests.parity.studio import SAMPLING, Nodes, Studio, agree, latents, picture, start, texts
+from tests.parity.studio import SAMPLING, Nodes, Studio, agree, difference, latents, picture, start, texts
 from tests.support.tiny import checkpoints as tiny
 from tests.support.tiny import flux, sd3, text_encoders, z_image
 
@@ -154,6 +154,18 @@ def test_flux_fill(studio: Studio, made_texts: dict[str, Any]) -> None:
     pipeline = FluxFillPipeline(**flux_parts(made_texts, FILL))
     other = made(pipeline, image=pixels(), mask_image=mask[:, None], guidance_scale=30.0, strength=1.0, **ASKED)
     agree(both(studio, nodes, shown=picture(WIDTH, HEIGHT), mask=mask), other)
+
+
+def test_all_that_flux_is_told_makes_a_difference(studio: Studio) -> None:
+    """So that the comparisons above would see it missing."""
+    plain = studio.run(flux_nodes())
+    for others in (flux_nodes(guidance=3.0), {**flux_nodes(), **texts(["clip", 0], "a photo of a dog")}):
+        assert difference(studio.run(others), plain) > 1e-3
+    vector = flux_nodes()
+    vector["positive"] = ("CLIPTextEncodeFlux", {
+        "clip": ["clip", 0], "clip_l": "a dog", "t5xxl": "a photo of a cat", "guidance": 2.5
+    })  # fmt: skip
+    assert difference(studio.run(vector), plain) > 1e-3
 
 
 @pytest.mark.parametrize(("name", "size"), [("sd3", sd3.SD3), ("sd35_medium", sd3.MEDIUM)])
