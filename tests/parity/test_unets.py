@@ -85,6 +85,25 @@ def test_sd15_with_the_layer_before_the_last(studio: Studio) -> None:
     agree(both(studio, nodes), theirs)
 
 
+def test_sd15_with_a_prompt_of_two_sections(studio: Studio) -> None:
+    """diffusers cuts a prompt off at 77 tokens; here its encoder is given two sections, and the short negative twice,
+    which attention does not mind.
+    """
+    words = ", ".join(["a photo of a red house", "an old tree on a hill"] * 8)
+    pipeline = StableDiffusionPipeline(**sd_parts(tiny.SD15, levels()))
+    ids = pipeline.tokenizer(words).input_ids[1:-1]
+    assert 75 < len(ids) <= 150
+    sections = [[49406, *part, 49407, *[49407] * (75 - len(part))] for part in (ids[:75], ids[75:])]
+    with torch.inference_mode():
+        long = pipeline.text_encoder(torch.tensor(sections))[0].reshape(1, 154, -1)
+        short, _ = pipeline.encode_prompt("blurry, dark", "cpu", 1, False)
+    theirs = made(
+        pipeline, prompt=None, negative_prompt=None, prompt_embeds=long, negative_prompt_embeds=short.repeat(1, 2, 1),
+        latents=start(), **SIZE,
+    )  # fmt: skip
+    agree(both(studio, classic("sd15.safetensors") | texts(["model", 1], words)), theirs)
+
+
 def test_sd2_with_v(studio: Studio) -> None:
     parts = sd_parts(tiny.SD2, levels(), text="clip_h", skip=1, pad="!", kind="v_prediction")
     theirs = made(StableDiffusionPipeline(**parts), latents=start(), **SIZE)
