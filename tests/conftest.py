@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: more threads only wait for each other
+
 REQUIRE_ALL = os.environ.get("LIMNER_REQUIRE") == "all"
 _not_selected: dict[str, int] = {}
 

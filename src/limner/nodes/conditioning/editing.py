@@ -15,6 +15,7 @@ from limner.nodes.sockets import Conditioning, Image, Vae
     "InstructPixToPixConditioning",
     category="conditioning/instructpix2pix",
     module="comfy_extras.nodes_ip2p",
+    schema_style=True,
     outputs={"positive": "CONDITIONING", "negative": "CONDITIONING", "latent": "LATENT"},
 )
 def instruct_pix_to_pix(
