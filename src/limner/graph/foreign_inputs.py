@@ -18,6 +18,9 @@ NO_FILE = frozenset({"", "-", "auto", "default", "empty", "none", "null"})
 UPLOADS = {"animated_image": "image", "audio": "audio", "image": "image", "video": "video"}
 """Kinds of upload buttons, by the option that shows them without its `_upload`. All others take any file."""
 
+WITHOUT_BUTTON = {("LoadLatent", "latent"): "latent", ("RecordAudio", "audio"): "audio"}
+"""Input files that core classes take without an upload button, by class and input."""
+
 OWN_UPLOADS = re.compile(
     r"(?:3d[/\\])?limner(?:[/\\][0-9a-f]{32}(?:[/\\].*)?)?|limner_[0-9a-f]{32}_.*", re.DOTALL
 )  # fmt: skip
@@ -52,14 +55,16 @@ class InputReader:
             return self._choosing(class_name, replace(spec, any_type=False, type=[]), shown[0])
         if spec.type == COMBO and options is not None and isinstance(options.get("options"), list):
             return self._choosing(class_name, spec, options["options"])
-        return _uploading(spec) if spec.type == COMBO else spec
+        button = upload_kind(spec.options) if spec.type == COMBO else WITHOUT_BUTTON.get((class_name, name))
+        return spec if button is None else _uploading(spec, button)
 
     def _choosing(self, class_name: str, spec: InputSpec, shown: list[Any]) -> InputSpec:
         """A combo box: of an instance's input files, of a folder's models, or of whatever the pack says."""
         choices = self.choices(shown)
-        if upload_kind(spec.options) is not None:
+        upload = upload_kind(spec.options) or WITHOUT_BUTTON.get((class_name, spec.name))
+        if upload is not None:
             words = tuple(each for each in choices if isinstance(each, str) and each.lower() in NO_FILE)
-            return replace(_uploading(spec.with_choices([])), first=words)
+            return replace(_uploading(spec.with_choices([]), upload), first=words)
         offer = self._folders.offer(class_name, spec.name, choices)
         if offer is None:
             return spec.with_choices(choices)
@@ -88,11 +93,8 @@ def _hidden(name: str, shown: Any) -> InputSpec | None:
     return InputSpec(name=name, type=value, kind="hidden") if is_text(value) else None
 
 
-def _uploading(spec: InputSpec) -> InputSpec:
-    """An input with an upload button: which files it offers is for each tenant to see, and so is its default."""
-    kind = upload_kind(spec.options)
-    if kind is None:
-        return spec
+def _uploading(spec: InputSpec, kind: str) -> InputSpec:
+    """An input that takes uploads: which files it offers is for each tenant to see, and so is its default."""
     options = {name: value for name, value in spec.options.items() if name != "default"}
     return replace(spec, options=options, upload=kind)
 

@@ -39,11 +39,14 @@ class Streamed:
         self._hooks.clear()
         self.names = frozenset()
 
-    def _bringing(self, owned: Mapping[str, str]) -> Callable[..., None]:
-        def bring(layer: nn.Module, _inputs: tuple[Any, ...]) -> None:
+    def _bringing(self, owned: Mapping[str, str]) -> Callable[..., tuple[Any, ...]]:
+        def bring(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             with torch.inference_mode(False), torch.no_grad():
-                for own, name in owned.items():
-                    layer._parameters[own] = nn.Parameter(self._fetch(name), requires_grad=False)
+                fetched = {own: nn.Parameter(self._fetch(name), requires_grad=False) for own, name in owned.items()}
+            layer._parameters.update(fetched)
+            device = next(iter(fetched.values())).device
+            # who asked the layer where it is, before, was told of its home
+            return tuple(each.to(device) if isinstance(each, Tensor) else each for each in inputs)
 
         return bring
 

@@ -301,10 +301,18 @@ def test_the_files_of_a_comfyui_are_no_tenants(class_type: str, name: str, value
     assert refusals(prompt, LOADERS, "mine.mp4") == {"custom_validation_failed"}
 
 
-def test_a_choice_that_a_core_box_does_not_offer_is_refused_unless_it_is_a_file() -> None:
+def test_a_latent_of_a_comfyui_is_no_tenants() -> None:
     prompt = {"1": {"class_type": "SaveLatent", "inputs": {"samples": ["2", 0], "filename_prefix": "x"}}}
     prompt["2"] = {"class_type": "LoadLatent", "inputs": {"latent": "gone.latent"}}
+    assert refusals(prompt, LOADERS) == {"custom_validation_failed"}
+
+
+def test_a_choice_that_a_core_box_does_not_offer_is_refused_unless_it_is_a_file() -> None:
+    prompt = {"1": {"class_type": "SaveLatent", "inputs": {"samples": ["2", 0], "filename_prefix": "x"}}}
+    prompt["2"] = {"class_type": "LatentFlip", "inputs": {"samples": ["3", 0], "flip_method": "gone.latent"}}
+    prompt["3"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
     assert refusals(prompt, LOADERS) == {"value_not_in_list"}
+    assert checked(prompt, LOADERS, "gone.latent").file_references == ("gone.latent",)
 
 
 def test_base_weights_are_named_and_words_beside_them_are_not() -> None:

@@ -15,7 +15,8 @@ from limner.graph.node import node
 from limner.graph.types import Socket, Text
 from limner.nodes.media.saving import ExtraInfo, Prompt, texts
 
-_OPENING = re.compile(rb"<svg(?=[\s/>])(?:\"[^\"]*\"|'[^']*'|[^>\"'])*>")
+_START = re.compile(rb"<svg(?=[\s/>])")
+_TAG = re.compile(rb"<svg(?:\"[^\"]*\"|'[^']*'|[^>\"'])*>")
 
 
 class SVG:
@@ -64,7 +65,8 @@ def save_svg(
 
 def with_metadata(drawing: bytes, text: str) -> bytes:
     """The drawing with a text as its first element, <metadata>. Raises UnfitInput where there is no <svg> element."""
-    opening = _OPENING.search(drawing)
+    start = _START.search(drawing)
+    opening = _TAG.match(drawing, start.start()) if start else None  # only there: from every place would take for ever
     if opening is None:
         raise UnfitInput(f"{drawing[:60]!r} is no SVG drawing: it has no <svg> element")
     head, tag, rest = drawing[: opening.start()], opening[0], drawing[opening.end() :]
