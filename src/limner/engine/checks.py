@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limner.engine.failure import Failure
+from limner.engine.failure import Failure, by_hand
 from limner.engine.wiring import Wiring
 from limner.errors import Interrupted, WorkflowRefused
 from limner.graph import faults
@@ -72,7 +72,7 @@ def check(
 ) -> Verdict:
     """Asks every class with a validator that the wanted outputs need; an output with a refused node behind it is out.
 
-    Whatever a validator raises counts as a fault of its node, but for KeyboardInterrupt and Interrupted.
+    Whatever a validator raises counts as a fault of its node, but for Ctrl-C and Interrupted.
     """
 
     if not any(_has_validator(library.get(node.class_type)) for node in nodes.values()):
@@ -137,9 +137,11 @@ def _faults(
     }
     try:
         verdict = ask(node, kind, literals, types)
-    except (KeyboardInterrupt, Interrupted):
+    except Interrupted:
         raise
     except BaseException as raised:
+        if by_hand(raised):
+            raise
         name = type(raised).__name__
         if user is None:
             return [faults.exception_during_validation(name, str(raised))]

@@ -47,7 +47,7 @@ class Executor:
 
         `ctx` is the context that nodes get, one for each call; its on_event and check are set here.
         `interrupted` is asked before each call and at each progress call. Whatever a node raises becomes a RunFailed,
-        but for KeyboardInterrupt, which passes. Raises WorkflowInvalid where `workflow` is no graph of nodes.
+        but for Ctrl-C, which passes. Raises WorkflowInvalid where `workflow` is no graph of nodes.
         """
         run = Run(self._tools, Workflow.parse(workflow), ctx, emit, interrupted)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from limner.errors import LimnerError
 MAX_TEXT = 10_000
 MAX_FRAMES = 100
 MAX_ITEMS = 1000
+MAX_SHOWN_BYTES = 2_000_000
 OUT_OF_MEMORY_HINT = (
     "The device has no memory left. A smaller picture, a smaller batch or a smaller model needs less.\n"
 )
@@ -44,6 +46,11 @@ class Failure:
         )
 
 
+def by_hand(raised: BaseException) -> bool:
+    """Whether a user at the terminal ends the process. An engine process hears no Ctrl-C: there a node raised it."""
+    return isinstance(raised, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
 def shown_inputs(inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """A node's arguments for a message, each a list: plain values as they are, others as text."""
     return {name: [_shown(value) for value in values[:MAX_ITEMS]] for name, values in inputs.items()}
@@ -54,7 +61,12 @@ def check_shown(ui: Mapping[str, list[Any]]) -> None:
 
     Half a surrogate pair is none: it can be escaped in JSON, but no database keeps it.
     """
-    json.dumps(ui, allow_nan=False, ensure_ascii=False).encode()
+    size = len(json.dumps(ui, allow_nan=False, ensure_ascii=False).encode())
+    if size > MAX_SHOWN_BYTES:
+        raise ValueError(
+            f"what the node wants shown has {size / 1e6:.1f} MB as JSON, {MAX_SHOWN_BYTES / 1e6:.0f} MB is the most; "
+            "save large things as files"
+        )
 
 
 def _shown(value: Any) -> Any:

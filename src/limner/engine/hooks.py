@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limner.engine.context import calling
+from limner.engine.failure import by_hand
 from limner.engine.lazy import missing_lazy
 from limner.engine.mapping import Items
 from limner.engine.scene import Scene
@@ -36,9 +37,11 @@ class Hooks:
         try:
             with calling(ctx):
                 return self._answer(kind.fingerprint(inputs, ctx))
-        except (KeyboardInterrupt, Interrupted):
+        except Interrupted:
             raise
-        except BaseException:  # as in ComfyUI: a node that cannot tell is never answered from the cache
+        except BaseException as raised:  # as in ComfyUI: a node that cannot tell is never answered from the cache
+            if by_hand(raised):
+                raise
             return math.nan
 
     def check(self, node: Node, kind: NodeType, inputs: dict[str, Any], types: dict[str, Any]) -> bool | str:

@@ -25,7 +25,7 @@ from limner.engine.events import (
     Warned,
 )
 from limner.engine.expansion import Expanded, links_of, read_graphs, resolved, shown_within
-from limner.engine.failure import Failure, check_shown
+from limner.engine.failure import Failure, by_hand, check_shown
 from limner.engine.flights import Flights
 from limner.engine.hooks import Hooks
 from limner.engine.mapping import Items, Slots, joined, joined_ui
@@ -163,9 +163,9 @@ class Run:
             work(inputs)
         except Interrupted:
             return self._stopped(node)
-        except KeyboardInterrupt:
-            raise
         except BaseException as raised:
+            if by_hand(raised):
+                raise
             return self._failed(node, Failure.of(raised), inputs)
         return None
 

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -24,7 +25,7 @@ class _Standing:
     deterministic: int
     folder: str
     recursion: int
-    warning_filters: list[Any]
+    warning_filters: tuple[Any, ...]
     streams: tuple[Any, Any]
     variables: dict[str, str]
 
@@ -36,9 +37,9 @@ class _Standing:
             grad=torch.is_grad_enabled(),
             threads=torch.get_num_threads(),
             deterministic=torch.get_deterministic_debug_mode(),
-            folder=os.getcwd(),
+            folder=str(Path.cwd()),
             recursion=sys.getrecursionlimit(),
-            warning_filters=warnings.filters[:],
+            warning_filters=tuple(warnings.filters),
             streams=(sys.stdout, sys.stderr),
             variables=dict(os.environ),
         )
@@ -52,11 +53,14 @@ class _Standing:
         torch.set_grad_enabled(self.grad)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        torch.set_deterministic_debug_mode(self.deterministic)
+        if torch.get_deterministic_debug_mode() != self.deterministic:
+            torch.set_deterministic_debug_mode(self.deterministic)
         with suppress(OSError):  # a folder that is gone: there is no way back
             os.chdir(self.folder)
-        warnings.filters[:] = self.warning_filters
+        cast(list[Any], warnings.filters)[:] = self.warning_filters
         sys.stdout, sys.stderr = self.streams
+        if sys.stdout.closed or sys.stderr.closed:
+            sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         for name, value in self.variables.items():  # what a node adds stays: libraries set such at their first import
             if os.environ.get(name) != value:
                 os.environ[name] = value

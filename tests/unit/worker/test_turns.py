@@ -16,7 +16,7 @@ from limner.enginehost.protocol import RunRequest
 from limner.errors import LimnerError
 from limner.worker import elsewhere, loop
 from limner.worker.engines.port import EngineEvent, EngineLost, Named, RunEnded, Sink
-from limner.worker.quarantine import FIRST_SECONDS_ELSE, JOBS
+from limner.worker.quarantine import FIRST_SECONDS_ELSE, JOBS, SICK
 from tests.unit.worker.stage import FAILED_END, INFO, NODE, FakeEngine, Stage, be_lost, save_one_and_fail, succeed
 
 REFUSAL = {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": {"1": {"errors": []}}}
@@ -30,7 +30,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def failing(code: str, outcome: str = "failed", **more: Any) -> Callable[..., Any]:
     async def fail(engine: FakeEngine, request: RunRequest, sink: Sink) -> RunEnded:
-        return RunEnded(outcome=outcome, end=FAILED_END | {"code": code, "retryable": False} | more)
+        return RunEnded(outcome=outcome, end=FAILED_END | {"code": code, "retryable": code in SICK} | more)
 
     return fail
 
@@ -167,7 +167,7 @@ async def states(stage: Stage) -> list[str]:
 
 
 async def fail_in_a_row(stage: Stage) -> None:
-    stage.engine.script, stage.engine.retryable = save_one_and_fail, False
+    stage.engine.script = failing("worker_lost")
     for number in range(JOBS):
         await stage.submit(f"job {number}")
         await stage.ended()
