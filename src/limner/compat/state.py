@@ -10,9 +10,8 @@ from torch import Tensor
 
 from limner.compat.place import here
 from limner.errors import UnfitInput
-from limner.models.checkpoint import Header
+from limner.models.checkpoint import header_of
 from limner.models.library import ModelLibrary
-from limner.models.pickled import NAMES
 from limner.models.weights import Weights
 
 
@@ -23,12 +22,7 @@ def weights_of(
     found = {str(key): each for key, each in tensors.items() if isinstance(each, Tensor)}
     if not found:
         raise UnfitInput(f"{name} holds no tensors")
-    header = Header(
-        path=Path(name),
-        shapes={key: tuple(tensor.shape) for key, tensor in found.items()},
-        dtypes={key: NAMES.get(tensor.dtype, str(tensor.dtype)) for key, tensor in found.items()},
-        metadata=dict(metadata or {}),
-    )
+    header = header_of(Path(name), found, metadata)
     return Weights(header=header, names={key: key for key in found}, fetch=found.__getitem__)
 
 

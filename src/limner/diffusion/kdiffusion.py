@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from limner.errors import UnfitInput
 
 if TYPE_CHECKING:
     from limner.diffusion.denoiser import Prediction
-    from limner.diffusion.samplers.base import Sampler
 
 Options = dict[str, Any]
 
@@ -32,13 +31,28 @@ WITHOUT_CHURN = {"s_churn", "s_tmin", "s_tmax", "s_noise"}
 """Settings of noise that is added before a step, which change nothing where there is none of it (s_churn 0)."""
 
 
+class Walker(Protocol):
+    """What is asked here of a sampler of Limner's (samplers/base.py tells more)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def walk(self) -> Callable[..., Tensor]: ...
+    @property
+    def on_device(self) -> bool: ...
+    def takes(self, name: str, /) -> bool: ...
+    def passed(self, sigmas: Tensor, /) -> Tensor: ...
+    def tuned(self, **options: Any) -> Walker: ...
+    def __call__(self, denoise: Any, x: Tensor, sigmas: Tensor, /, **rest: Any) -> Tensor: ...
+
+
 class KnownSampler:
     """What packs ask of a sampler."""
 
     __slots__ = ()
 
     @property
-    def sampler_function(self) -> Callable[..., Tensor]:
+    def sampler_function(self: Any) -> Callable[..., Tensor]:
         return function(self)
 
     @property
@@ -133,7 +147,7 @@ def walked(
     whole: it begins with noise alone. own_fill: what a mask keeps is covered with noise of its own. callback: called
     with (step, clean x, x, number of steps).
     """
-    own: Sampler | None = getattr(sample, "sampler", None)
+    own: Walker | None = getattr(sample, "sampler", None)
     if own is not None:
         sigmas = own.passed(sigmas)
     latent = torch.zeros_like(noise) if latent_image is None else latent_image
@@ -164,7 +178,7 @@ def walked(
 
 
 @cache
-def function(sampler: Sampler) -> Callable[..., Tensor]:
+def function(sampler: Walker) -> Callable[..., Tensor]:
     """A sampler as such a function; settings are keyword arguments."""
 
     def sample(
@@ -204,7 +218,7 @@ def function(sampler: Sampler) -> Callable[..., Tensor]:
     return sample
 
 
-def settings(sampler: Sampler, options: Mapping[str, Any]) -> Options:
+def settings(sampler: Walker, options: Mapping[str, Any]) -> Options:
     """k-diffusion's settings as those of a sampler here. Raises UnfitInput for one that it does not have."""
     named: Options = {}
     for name, value in options.items():
@@ -247,7 +261,7 @@ def _draw(noise_sampler: Between | None, extra: Mapping[str, Any], x: Tensor, as
     return stream(_seed(extra), x)
 
 
-def _bridge(sampler: Sampler, extra: Mapping[str, Any], x: Tensor, sigmas: Tensor) -> Between:
+def _bridge(sampler: Walker, extra: Mapping[str, Any], x: Tensor, sigmas: Tensor) -> Between:
     levels = sigmas[sigmas > 0]
     like = x if sampler.on_device else x.cpu()
     bridge = Bridge(seed=_seed(extra), like=like, low=float(levels.min()), high=float(levels.max()))

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from limner.errors import ModelFileError
+from limner.models import pickled
 
 LENGTH_BYTES = 8
 HEADER_LIMIT_BYTES = 100 * 1024 * 1024
-PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How files of torch.save begin: a zip archive, or a bare pickle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +99,8 @@ def read_header(path: Path) -> Header:
 
     Raises ModelFileError for a file that is absent, cut short, pickled, or of another format.
     """
-    from limner.models import pickled  # which needs Header
-
     if pickled.allowed() and path.is_file() and pickled.is_pickled(path):
-        return pickled.read(path)[0]
+        return header_of(path, pickled.read(path))
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
@@ -137,9 +136,19 @@ def read_header(path: Path) -> Header:
     return Header(path=path, shapes=shapes, dtypes=dtypes, metadata=metadata, places=places)
 
 
+def header_of(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Header:
+    """The header that a safetensors file of these tensors would have."""
+    return Header(
+        path=path,
+        shapes={key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        dtypes={key: pickled.DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)) for key, tensor in tensors.items()},
+        metadata=dict(metadata or {}),
+    )
+
+
 def _check_start(path: Path, start: bytes, length: int, size_bytes: int) -> None:
     """Raises ModelFileError where the first bytes show that this is no whole safetensors header."""
-    if start.startswith(PICKLED) and start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{":
+    if pickled.looks_pickled(start):
         raise _fault(
             path,
             "it is a pickled PyTorch file, which can run code; convert it to safetensors, or start Limner with "

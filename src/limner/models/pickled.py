@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 
 from limner.errors import ModelFileError
-from limner.models.checkpoint import LENGTH_BYTES, PICKLED, Header
+
+STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How files of torch.save begin: a zip archive, or a bare pickle."""
+
+AFTER_LENGTH = 8
+"""Where a safetensors file, whose first bytes are a number that may look like one of these, has its `{`."""
 
 WITHIN = ("state_dict", "model", "params_ema", "params", "string_to_param")
 """Under which keys the weights of such files lie, where not at the top."""
@@ -37,14 +42,19 @@ def is_pickled(path: Path) -> bool:
     """Whether the file begins as those of torch.save do. Raises ModelFileError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            start = file.read(LENGTH_BYTES + 1)
+            start = file.read(AFTER_LENGTH + 1)
     except OSError as error:
         raise ModelFileError(f"{path.name} cannot be used: it cannot be read ({error.strerror})") from error
-    return start.startswith(PICKLED) and start[LENGTH_BYTES:] != b"{"
+    return looks_pickled(start)
 
 
-def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
-    """The header and the tensors of a pickled file. Raises ModelFileError where it holds more than tensors."""
+def looks_pickled(start: bytes) -> bool:
+    """Whether the first bytes of a file, nine or more, are those of a torch.save."""
+    return start.startswith(STARTS) and start[AFTER_LENGTH : AFTER_LENGTH + 1] != b"{"
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled file. Raises ModelFileError where it holds more than tensors, or none."""
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
@@ -56,13 +66,7 @@ def read(path: Path) -> tuple[Header, dict[str, Tensor]]:
     tensors = _tensors(loaded)
     if not tensors:
         raise ModelFileError(f"{path.name} cannot be used: it holds no tensors", file=str(path))
-    header = Header(
-        path=path,
-        shapes={key: tuple(tensor.shape) for key, tensor in tensors.items()},
-        dtypes={key: NAMES.get(tensor.dtype, str(tensor.dtype)) for key, tensor in tensors.items()},
-        metadata={},
-    )
-    return header, tensors
+    return tensors
 
 
 def _tensors(loaded: Any) -> dict[str, Tensor]:
@@ -80,7 +84,7 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-NAMES = {
+DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from limner.models import pickled, quant
-from limner.models.checkpoint import Header, read_header
+from limner.models.checkpoint import Header, header_of, read_header
 
 DTYPES = {
     "F64": torch.float64,
@@ -112,8 +112,8 @@ def joined(parts: Mapping[str | int, Weights], header: Header) -> Weights:
 def open_weights(path: Path) -> Weights:
     """The weights of a file, none of them read yet. Pickled ones only where that was allowed. Raises ModelFileError."""
     if pickled.allowed() and pickled.is_pickled(path):
-        header, tensors = pickled.read(path)
-        return Weights(header=header, names={key: key for key in tensors}, fetch=tensors.__getitem__)
+        tensors = pickled.read(path)
+        return Weights(header=header_of(path, tensors), names={key: key for key in tensors}, fetch=tensors.__getitem__)
     header = read_header(path)
     unknown = sorted(set(header.dtypes.values()) - set(DTYPES))
     if unknown:
