@@ -17,7 +17,7 @@ from limner.errors import LimnerError
 from limner.worker import elsewhere, loop
 from limner.worker.engines.port import EngineEvent, EngineLost, Named, RunEnded, Sink
 from limner.worker.quarantine import FIRST_SECONDS_ELSE, JOBS, SICK
-from tests.unit.worker.stage import FAILED_END, INFO, NODE, FakeEngine, Stage, be_lost, save_one_and_fail, succeed
+from tests.unit.worker.stage import FAILED_END, INFO, NODE, FakeEngine, Stage, be_lost, succeed
 
 REFUSAL = {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": {"1": {"errors": []}}}
 

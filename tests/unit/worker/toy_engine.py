@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from limner.engine.blocker import ExecutionBlocker
@@ -121,7 +122,7 @@ def chatter() -> str:
 def hoard() -> str:
     """Never gives back what it takes: memory, threads, open files."""
     HOARD.append(bytearray(20 << 20))
-    HOARD.append(open(__file__))
+    HOARD.append(Path(__file__).open("rb"))  # noqa: SIM115 - it is never closed: that is the point
     threading.Thread(target=threading.Event().wait, daemon=True).start()
     return "kept"
 
