@@ -13,6 +13,7 @@ from diffusers.pipelines.controlnet.pipeline_controlnet_sd_xl import StableDiffu
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_unclip_img2img import StableUnCLIPImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -166,6 +167,20 @@ def test_a_learned_word(studio: Studio) -> None:
     pipeline = StableDiffusionPipeline(**sd_parts(tiny.SD15, levels()))
     pipeline.load_textual_inversion(load_file(studio.folder / WORD)["emb_params"], token="<word>")
     other = made(pipeline, prompt="a photo of <word> on a hill", negative_prompt="dark", latents=start(), **SIZE)
+    agree(both(studio, nodes), other)
+
+
+def test_a_learned_word_for_both_encoders_of_sdxl(studio: Studio) -> None:
+    rows = torch.randn(2, 64, generator=torch.Generator().manual_seed(6))
+    save_file({"clip_l": rows, "clip_g": 2 - rows}, studio.folder / "embeddings/xl.safetensors")
+    nodes = classic("sdxl.safetensors") | texts(["model", 1], "a photo of embedding:xl on a hill", "dark")
+    pipeline = StableDiffusionXLPipeline(**xl_parts(tiny.SDXL, levels()))
+    for table, encoder, words in (
+        (rows, pipeline.text_encoder, pipeline.tokenizer),
+        (2 - rows, pipeline.text_encoder_2, pipeline.tokenizer_2),
+    ):
+        pipeline.load_textual_inversion(table, token="<xl>", text_encoder=encoder, tokenizer=words)
+    other = made(pipeline, prompt="a photo of <xl> on a hill", negative_prompt="dark", latents=start(), **SIZE)
     agree(both(studio, nodes), other)
 
 

@@ -19,7 +19,7 @@ from tests.parity import theirs
 from tests.parity.flows import CHANNELS, HEIGHT, WIDTH, made, packed, qwen_ids, t5_ids, walk
 from tests.parity.studio import SAMPLING, Nodes, Studio, agree, difference, latents, picture, start, texts
 from tests.support.tiny import checkpoints as tiny
-from tests.support.tiny import flux, sd3, text_encoders, z_image
+from tests.support.tiny import flux, lora, sd3, text_encoders, z_image
 
 NOISE = start(WIDTH, HEIGHT, channels=CHANNELS)
 FLOW: dict[str, Any] = {**SAMPLING, "steps": 3, "scheduler": "simple"}
@@ -116,6 +116,48 @@ def test_flux_dev_with_a_negative_prompt(studio: Studio, made_texts: dict[str, A
 def test_flux_schnell(studio: Studio, made_texts: dict[str, Any]) -> None:
     other = made(FluxPipeline(**flux_parts(made_texts, SCHNELL)), guidance_scale=0.0, **ASKED)
     agree(both(studio, flux_nodes("schnell.safetensors")), other)
+
+
+JOINED = {
+    "lora_unet_double_blocks_0_img_attn_qkv": ((192, 64), [f"transformer_blocks.0.attn.to_{each}" for each in "qkv"]),
+    "lora_unet_double_blocks_1_txt_mlp_2": ((64, 256), ["transformer_blocks.1.ff_context.net.2"]),
+    "lora_unet_single_blocks_1_linear1": (
+        (448, 64),
+        [
+            *(f"single_transformer_blocks.1.attn.to_{each}" for each in "qkv"),
+            "single_transformer_blocks.1.proj_mlp",
+        ],
+    ),
+}
+"""Modules of the original layout, and those of diffusers that their rows are made of, one below the other."""
+
+
+def test_flux_with_loras_of_either_layout(studio: Studio, made_texts: dict[str, Any]) -> None:
+    own = "transformer.transformer_blocks.1.attn.add_k_proj"
+    lora.save_lora(studio.folder / "loras/original.safetensors", {name: shape for name, (shape, _) in JOINED.items()})
+    lora.save_lora(studio.folder / "loras/own.safetensors", {own: (64, 64)}, style="diffusers", alpha=None, seed=3)
+    nodes = flux_nodes()
+    nodes["first"] = ("LoraLoaderModelOnly", {
+        "model": ["model", 0], "lora_name": "original.safetensors", "strength_model": 0.5
+    })  # fmt: skip
+    nodes["second"] = ("LoraLoaderModelOnly", {
+        "model": ["first", 0], "lora_name": "own.safetensors", "strength_model": 0.8
+    })  # fmt: skip
+    nodes["sampled"][1].update(model=["second", 0])
+    parts = flux_parts(made_texts)
+    network = parts["transformer"]
+    for shape, modules in JOINED.values():
+        up, down = lora.low_rank(shape, 4)
+        changes = iter(torch.split(0.5 * 2.0 / 4 * up @ down, 64))
+        for module in modules:
+            weight = network.get_submodule(module).weight
+            rows = [next(changes) for _ in range(len(weight) // 64)]
+            weight.data += torch.cat(rows)
+    up, down = lora.low_rank((64, 64), 4, 3)
+    network.get_submodule(own.removeprefix("transformer.")).weight.data += 0.8 * up @ down
+    other = made(FluxPipeline(**parts), guidance_scale=2.5, **ASKED)
+    agree(both(studio, nodes), other)
+    assert difference(studio.run(flux_nodes()), other[1]) > 1e-3
 
 
 def pixels() -> Tensor:
