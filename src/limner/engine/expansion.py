@@ -32,6 +32,9 @@ def read_graphs(results: Sequence[Result], parent: str, dynprompt: DynamicPrompt
     """
     nodes: dict[str, Node] = {}
     for result in results:
+        if not isinstance(result.expand or {}, dict):
+            kind = type(result.expand).__name__
+            raise RunError(f"the graph that node {parent} returned is none: {kind}, not an object of nodes by id")
         for node_id, raw in (result.expand or {}).items():
             if not isinstance(node_id, str) or not isinstance(raw, dict) or not isinstance(raw.get("class_type"), str):
                 raise RunError(

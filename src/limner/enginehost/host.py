@@ -134,8 +134,7 @@ class Host:
             if frame.kind == protocol.RUN:
                 request = RunRequest(**{k: v for k, v in frame.header.items() if k != "kind"})
                 if self._takes(request.run):
-                    self._run(loaded, request)
-                    self._retire_if_worn()
+                    self._retire(self._run(loaded, request) or worn())
                 self._stopped.discard(request.run)
             elif frame.kind == protocol.RETRACT:
                 loaded.executor.retract()
@@ -143,9 +142,9 @@ class Host:
                 _free(loaded, frame.header)
             frame = self._work.get()
 
-    def _retire_if_worn(self) -> None:
-        """Ends this process where a node has used up what the next run needs; the supervisor starts a fresh one."""
-        if reason := worn():
+    def _retire(self, reason: str) -> None:
+        """Ends this process where nodes have left it in a state to serve nobody; the supervisor starts a fresh one."""
+        if reason:
             self._channel.send({"kind": protocol.FATAL, "message": reason})
             os._exit(1)
 
@@ -234,7 +233,11 @@ class Host:
             self._channel.hold(started)
             self._channel.send(_ended(run, RunResult(end=end), [], self._models.resident() if self._models else []))
 
-    def _run(self, loaded: Loaded, request: RunRequest) -> None:
+    def _run(self, loaded: Loaded, request: RunRequest) -> str:
+        """Runs it and tells how it went. Gives the reason where something failed that is no node's fault, nor the
+        workflow's: who knows what is broken here.
+        """
+        broken = ""
         calls = count(1)  # the same in every attempt, so that a second one gets the first one's names
 
         def ask(subfolder: str, prefix: str, extension: str, number: int) -> list[dict[str, str]]:
@@ -266,11 +269,14 @@ class Host:
                     emit=lambda event: self._emit(request.run, event, files),
                     interrupted=lambda: request.run in self._stopped,
                 )
-        except Exception as error:  # no node's fault: those are results. The engine lives on
+        except Exception as error:  # no node's fault: those are results
             result = RunResult(end=_stumbled(error))
+            if not isinstance(error, LimnerError):
+                broken = f"{type(error).__name__}: {error}"
         finally:
             self._ctx = None
         self._channel.send(_ended(request.run, result, files.written(), loaded.models.resident()))
+        return broken
 
     def _emit(self, run: int, event: Event, files: RunFiles) -> None:
         header: dict[str, Any] = {"kind": protocol.EVENT, "run": run, "event": type(event).__name__}
@@ -333,7 +339,7 @@ def _stumbled(error: Exception) -> RunFailed:
         current_outputs=(),
         executed=(),
         code=error.code if isinstance(error, LimnerError) else LimnerError.code,
-        retryable=False,
+        retryable=not isinstance(error, LimnerError),  # in a fresh process it may go well
         timestamp_ms=round(time.time() * 1000),
     )
 

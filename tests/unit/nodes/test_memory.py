@@ -16,7 +16,7 @@ GIB = 2**30
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 GiB in all, 2 of them free."""
     monkeypatch.setattr(memory, "total_ram", lambda: 8 * GIB)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * GIB))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * GIB))
 
 
 def test_what_fits_passes() -> None:
