@@ -32,10 +32,11 @@ def read_graphs(results: Sequence[Result], parent: str, dynprompt: DynamicPrompt
     """
     nodes: dict[str, Node] = {}
     for result in results:
-        if not isinstance(result.expand or {}, dict):
-            kind = type(result.expand).__name__
+        graph: Any = result.expand or {}  # whatever a pack's node has put there
+        if not isinstance(graph, dict):
+            kind = type(graph).__name__
             raise RunError(f"the graph that node {parent} returned is none: {kind}, not an object of nodes by id")
-        for node_id, raw in (result.expand or {}).items():
+        for node_id, raw in graph.items():
             if not isinstance(node_id, str) or not isinstance(raw, dict) or not isinstance(raw.get("class_type"), str):
                 raise RunError(
                     f"the graph that node {parent} returned is none: {node_id!r} is no node with a class_type"
