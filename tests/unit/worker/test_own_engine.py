@@ -223,7 +223,7 @@ async def test_a_deaf_node_costs_the_engine_its_life_and_the_run_counts_as_inter
 ) -> None:
     desk = Desk()
     run = asyncio.create_task(engine.run(request(workflow("Deaf"), tmp_path), desk))
-    await desk.started.wait()
+    await desk.stepped.wait()
     await engine.interrupt()
     ended = await run
     assert ended == RunEnded(

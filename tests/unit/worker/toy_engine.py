@@ -66,8 +66,9 @@ def steps(ctx: RunContext, *, count: Annotated[int, Int(0, 10**9)] = 3) -> str:
 
 
 @node("Deaf", category="toy", outputs=("TEXT",))
-def deaf() -> str:
-    """Never looks whether it was interrupted."""
+def deaf(ctx: RunContext) -> str:
+    """Says that it began, and never looks again whether it was interrupted."""
+    ctx.progress(1, 2)
     threading.Event().wait(60)
     return ""
 
