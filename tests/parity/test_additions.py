@@ -24,6 +24,8 @@ from tests.parity.theirs import SIZE, halved, levels, made, sd_parts, xl_parts
 from tests.support.tiny import checkpoints as tiny
 from tests.support.tiny import controlnet, lora, vision
 
+pytestmark = pytest.mark.slow
+
 WORD = "embeddings/word.safetensors"
 
 

@@ -21,6 +21,8 @@ from tests.parity.studio import SAMPLING, Nodes, Studio, agree, difference, late
 from tests.support.tiny import checkpoints as tiny
 from tests.support.tiny import flux, lora, sd3, text_encoders, z_image
 
+pytestmark = pytest.mark.slow
+
 NOISE = start(WIDTH, HEIGHT, channels=CHANNELS)
 FLOW: dict[str, Any] = {**SAMPLING, "steps": 3, "scheduler": "simple"}
 FILL = replace(flux.DEV, channels=96)

@@ -18,6 +18,8 @@ from tests.support.tiny import checkpoints as tiny
 from tests.support.tiny import controlnet, lora
 from tests.support.tiny.folder import save_all
 
+pytestmark = pytest.mark.slow
+
 NAME = "tiny_sd15.safetensors"
 
 

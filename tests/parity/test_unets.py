@@ -38,6 +38,8 @@ from tests.parity.studio import (
 from tests.parity.theirs import SD_SCALE, SDXL_SCALE, SIZE, levels, made, sd_parts, xl_parts
 from tests.support.tiny import checkpoints as tiny
 
+pytestmark = pytest.mark.slow
+
 SAVES: dict[str, Callable[[Path], Path]] = {
     "sd15": tiny.save_sd15,
     "sd15_inpaint": tiny.save_sd15_inpaint,

@@ -14,6 +14,8 @@ import torch
 from tests.support.tiny import checkpoints, controlnet, lora, text_encoders
 from tests.support.tree import Tree, eventually, serving, txt2img
 
+pytestmark = pytest.mark.slow
+
 LOADERS = {
     "checkpoints": ("CheckpointLoaderSimple", "ckpt_name", {}),
     "diffusion_models": ("UNETLoader", "unet_name", {"weight_dtype": "default"}),

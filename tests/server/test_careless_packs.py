@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.tree import Tree, eventually, serving, txt2img
 
+pytestmark = pytest.mark.slow
+
 PACKS = Path(__file__).parents[1] / "data" / "careless_packs"
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.support.tiny.folder import save_all
 from tests.support.tree import Tree, serving
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORKFLOWS = sorted((EXAMPLES / "workflows").glob("*.json"))
 SAVING = {"SaveImage", "SaveVideo", "SaveWEBM", "SaveAnimatedWEBP", "SaveAudio", "SaveAudioMP3"}
